@@ -1,0 +1,1 @@
+"""contactd: every call becomes a ticket and reaches the engineer on duty."""

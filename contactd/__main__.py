@@ -1,0 +1,172 @@
+"""The command line. Exit codes are those of sysexits.h."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import date, datetime
+from getpass import getpass
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from contactd import settings as settings_module
+from contactd.errors import ConfigurationError, ContactdError, PermanentFailure
+from contactd.settings import Settings
+from contactd.tickets.people import Role
+
+DEFAULT_CONFIG = Path("/etc/contactd/contactd.toml")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "demo":
+            from contactd import demo
+
+            return demo.main(check=arguments.check, keep=arguments.keep)
+        settings = settings_module.load(arguments.config)
+        run: Callable[[Settings, argparse.Namespace], Awaitable[int]] = arguments.run
+        return asyncio.run(_call(run, settings, arguments))
+    except ConfigurationError as error:
+        print(f"contactd: the configuration is wrong:\n{_indented(error)}", file=sys.stderr)
+        return os.EX_CONFIG
+    except PermanentFailure as error:
+        print(f"contactd: {error}", file=sys.stderr)
+        return os.EX_DATAERR
+    except ContactdError as error:
+        print(f"contactd: {error}", file=sys.stderr)
+        return os.EX_TEMPFAIL
+    except BrokenPipeError:  # `contactd … | head`
+        return os.EX_OK
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _call(
+    run: Callable[[Settings, argparse.Namespace], Awaitable[int]],
+    settings: Settings,
+    arguments: argparse.Namespace,
+) -> int:
+    return await run(settings, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="contactd", description="Turns every call to a hotline into a logged ticket."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(
+        name: str, text: str, run: Callable[[Settings, argparse.Namespace], Awaitable[int]]
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument(
+            *("-c", "--config"), type=Path, default=DEFAULT_CONFIG, metavar="FILE",
+            help="the configuration (default: %(default)s)",
+        )  # fmt: skip
+        sub.set_defaults(run=run)
+        return sub
+
+    command("serve", "run the daemon until SIGTERM or Ctrl-C", _serve)
+    command("check", "read the configuration and probe each component", _check)
+    command("migrate", "bring the database to this version's schema", _migrate)
+    load = command("load", "load sites, people and the rota; safe to repeat", _load)
+    load.add_argument("file", type=Path, help="a file of the form of etc/desk.toml")
+
+    token = commands.add_parser("token", help="tokens for the API").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    create = token.add_parser("create", help="print a new token; it is shown only once")
+    user = commands.add_parser("user", help="people who log in to the pages").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    add = user.add_parser("add", help="add a user; the password is read from standard input")
+    for sub, run in ((create, _token_create), (add, _user_add)):
+        sub.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
+        sub.add_argument("--name", required=True)
+        sub.add_argument("--role", required=True, choices=[role.value for role in Role])
+        sub.set_defaults(run=run)
+
+    ledger = command("ledger", "compare a day's calls in the PBX with the tickets", _ledger)
+    ledger.add_argument("--day", type=date.fromisoformat, help="YYYY-MM-DD (default: today)")
+    oncall = command("oncall", "print who is on duty, and why", _oncall)
+    oncall.add_argument("--at", type=datetime.fromisoformat, help="instant (default: now)")
+    oncall.add_argument("--site", help="one site only")
+    explain = command("explain", "print a ticket's contacts and journal", _explain)
+    explain.add_argument("ticket", help="the ticket's number")
+
+    demo = commands.add_parser("demo", help="show it all on this machine: PBX, calls, page")
+    demo.add_argument("--check", action="store_true", help="assert what happened, then exit")
+    demo.add_argument("--keep", action="store_true", help="keep the folder with data and logs")
+    return parser
+
+
+def _indented(error: Exception) -> str:
+    return "\n".join(f"  {line}" for line in str(error).splitlines())
+
+
+# Each command imports what it needs: `contactd serve` must not pay for Alembic, nor `check` for aiohttp.
+async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd.app import run
+
+    return await run(settings)
+
+
+async def _check(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd.check import check
+
+    return await check(settings)
+
+
+async def _migrate(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd.store.engine import migrate
+
+    await asyncio.to_thread(migrate, settings.database_url)
+    print("the database has this version's schema")
+    return os.EX_OK
+
+
+async def _load(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.load(settings, arguments.file)
+
+
+async def _token_create(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.create_token(settings, arguments.name, arguments.role)
+
+
+async def _user_add(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    return await commands.add_user(settings, arguments.name, arguments.role, password)
+
+
+async def _ledger(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.ledger(settings, arguments.day)
+
+
+async def _oncall(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    at: datetime | None = arguments.at
+    if at is not None and at.tzinfo is None:
+        at = at.replace(tzinfo=ZoneInfo(settings.service.zone))
+    return await commands.oncall(settings, at, arguments.site)
+
+
+async def _explain(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.explain(settings, arguments.ticket)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

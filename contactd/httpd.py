@@ -1,0 +1,514 @@
+"""The one HTTP server: limits, identities, problems. The parts of the daemon bring the routes.
+
+What a peer may do to it is bounded here and nowhere else: how many connections there are, how long
+a request's head and body may take (`read_timeout_s`), how long a connection may be silent
+(`idle_timeout_s`), and how long it may leave an answer unread (`STALL_S`).
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any, Final, Protocol, cast
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from aiohttp import web
+
+from contactd.errors import (
+    ActionNotAllowed,
+    ConfigurationError,
+    ContactdError,
+    NotFound,
+    PermanentFailure,
+    TemporaryFailure,
+)
+from contactd.log import bound, get_logger
+from contactd.metrics import HANDLER_FAILURES, HTTP_SECONDS, PEERS_REFUSED
+from contactd.service import Health, HealthState
+from contactd.settings import HttpSettings
+from contactd.tickets.people import Role
+
+log = get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+SESSION_COOKIE: Final = "contactd_session"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+HEAD_BYTES: Final = 8190  # a request line, and a header field; nginx and Apache take 8 KiB, too
+STALL_S: Final = 30.0  # an answer that the peer does not take for so long is given up
+DRAIN_S: Final = 5.0  # what a stop gives to requests in hand, unless told otherwise
+QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics", "/static"})  # logged as debug
+
+SECURITY_HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",  # pages and answers hold personal data; files say otherwise
+}
+
+
+class Identity(Protocol):
+    """Somebody who proved to be it: a user with a session, or a program with a token."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def role(self) -> Role: ...
+
+
+class Accounts(Protocol):
+    async def find_token(self, secret: str) -> Identity | None:
+        """Return whose token it is; None if it is unknown or revoked."""
+        ...
+
+    async def find_session(self, secret: str) -> Identity | None:
+        """Return whose session it is; None if it is unknown or over."""
+        ...
+
+
+class Phase(StrEnum):
+    STARTING = "starting"
+    SERVING = "serving"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path. `roles` None: nobody need say who they are."""
+
+    method: str
+    path: str
+    handler: Handler
+    roles: frozenset[Role] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What went wrong, as RFC 9457 has it; `headers` belong to the answer (Allow, Retry-After)."""
+
+    status: int
+    detail: str = ""
+    errors: tuple[Mapping[str, str], ...] = ()  # what is wrong where, for a bad request
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return HTTPStatus(self.status).phrase
+
+    def response(self) -> web.Response:
+        body: dict[str, Any] = {"type": "about:blank", "title": self.title, "status": self.status}
+        if self.detail:
+            body["detail"] = self.detail
+        if self.errors:
+            body["errors"] = list(self.errors)
+        return web.json_response(
+            body,
+            status=self.status,
+            headers=dict(self.headers),
+            content_type="application/problem+json",
+        )
+
+
+class Refused(Exception):
+    """Raised by a handler to answer with `problem`."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail or problem.title)
+        self.problem = problem
+
+
+class Httpd:
+    """The server, as a service. List it last: it is what takes new work.
+
+    `page` draws a problem for a browser (None: leave it as JSON). A handler that goes on for long
+    looks at `stopping` and ends when it is set.
+    """
+
+    name = "http"
+
+    def __init__(  # noqa: PLR0913 - the composition root's words
+        self,
+        settings: HttpSettings,
+        *,
+        routes: Iterable[Route],
+        accounts: Accounts,
+        static: Mapping[str, Any] | None = None,
+        page: Callable[[web.Request, Problem], web.Response | None] | None = None,
+        drain_s: float = DRAIN_S,
+    ) -> None:
+        self._settings = settings
+        self._routes = tuple(routes)
+        self._accounts = accounts
+        self._static = dict(static or {})
+        self._page = page
+        self._drain_s = drain_s
+        self._peers: set[Peer] = set()
+        self._own_hosts = {urlsplit(settings.public_url).netloc} - {""}
+        self.phase = Phase.STARTING
+        self.stopping = asyncio.Event()
+        self.port = settings.port
+
+    # Life
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen; on leaving, take no more connections and finish the requests in hand.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+        """
+        app = self._application()
+        runner = web.AppRunner(app, shutdown_timeout=self._drain_s)
+        await runner.setup()
+        try:
+            listener = await self._listen(runner)
+            self.phase = Phase.SERVING
+            try:
+                yield
+            finally:
+                self.announce_stop()
+                listener.close()
+        finally:
+            await runner.cleanup()
+
+    def announce_stop(self) -> None:
+        """Make `/readyz` say 503 and end the live pages, while other requests are still taken."""
+        self.phase = Phase.STOPPING
+        self.stopping.set()
+
+    def health(self) -> list[Health]:
+        used, most = len(self._peers), self._settings.max_connections
+        full = used >= most
+        return [
+            Health(
+                component="http",
+                state=HealthState.DEGRADED if full else HealthState.UP,
+                detail=f"all {most} connections are taken: raise http.max_connections"
+                if full
+                else "",
+                figures={"connections": used},
+            )
+        ]
+
+    def _application(self) -> web.Application:
+        app = web.Application(
+            middlewares=[self._edge], client_max_size=self._settings.max_body_bytes
+        )
+        app[HTTPD] = self
+        for route in self._routes:
+            app.router.add_route(route.method, route.path, self._guarded(route))
+        for prefix, folder in self._static.items():
+            app.router.add_static(prefix, folder)
+        app.on_response_prepare.append(self._dress)
+        return app
+
+    async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
+        server = runner.server
+        assert server is not None  # noqa: S101 - set by runner.setup()
+        limits = self._settings
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                lambda: Peer(server, self._peers, limits), limits.host, limits.port, backlog=256
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"http.host, http.port: cannot listen on {limits.host}:{limits.port}: "
+                f"{error.strerror}"
+            ) from error
+        self.port = listener.sockets[0].getsockname()[1]
+        return listener
+
+    # Each request
+
+    async def identify(self, request: web.Request) -> Identity | None:
+        """Return who sends the request, by bearer token (RFC 6750) or by the session's cookie."""
+        if "identity" not in request:
+            request["identity"] = await self._find(request)
+        return cast("Identity | None", request["identity"])
+
+    async def _find(self, request: web.Request) -> Identity | None:
+        if (token := _bearer(request)) is not None:
+            return await self._accounts.find_token(token)
+        if cookie := request.cookies.get(SESSION_COOKIE):
+            return await self._accounts.find_session(cookie)
+        return None
+
+    def _guarded(self, route: Route) -> Handler:
+        """Return the route's handler behind a check of who may use it."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if route.roles is not None:
+                identity = await self.identify(request)
+                if identity is None:
+                    raise Refused(_who_are_you(request))
+                if identity.role not in route.roles:
+                    raise Refused(Problem(status=403, detail="not with this role"))
+            await self._read_body(request)
+            return await route.handler(request)
+
+        return handler
+
+    async def _read_body(self, request: web.Request) -> None:
+        """Read the whole body (aiohttp keeps it for the handler): a slow one holds nobody up."""
+        if not request.can_read_body:
+            return
+        try:
+            async with asyncio.timeout(self._settings.read_timeout_s):
+                await request.read()
+        except TimeoutError:
+            PEERS_REFUSED.labels(listener="http", reason="slow_body").inc()
+            raise Refused(Problem(status=408, headers={"Connection": "close"})) from None
+
+    @web.middleware
+    async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        peer = request.protocol
+        assert isinstance(peer, Peer)  # noqa: S101 - nothing else makes requests
+        peer.head_is_in()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with bound(request=uuid4().hex[:12]):
+            status = 499  # nginx's number for a peer that went away
+            try:
+                response = await self._answer(request, handler)
+            except web.HTTPException as redirect:
+                status = redirect.status
+                raise
+            else:
+                status = response.status
+                return response
+            finally:
+                peer.answer_is_ready()
+                _note(request, status, loop.time() - began)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._refuse_foreign_origin(request)
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            kept = {k: v for k, v in error.headers.items() if k in ("Allow", "Content-Range")}
+            problem = Problem(status=error.status, headers=kept)
+        except Refused as refused:
+            problem = refused.problem
+        except ContactdError as error:
+            problem = _problem_of(error)
+        except (ConnectionError, ssl.SSLError):
+            raise ConnectionResetError from None  # the peer is gone; aiohttp closes quietly
+        except Exception:
+            # The boundary of one connection: the bug is on the log, the peer gets a short line.
+            log.exception("request.failed", method=request.method, route=_route(request))
+            HANDLER_FAILURES.labels(where="http").inc()
+            problem = Problem(status=500)
+        if request.get("answered"):  # in the middle of a stream nothing can be taken back
+            raise ConnectionResetError
+        wants_page = "text/html" in request.headers.get("Accept", "")
+        drawn = self._page(request, problem) if self._page and wants_page else None
+        return drawn or problem.response()
+
+    def _refuse_foreign_origin(self, request: web.Request) -> None:
+        """Refuse a change that another site makes a browser send (CSRF).
+
+        Browsers say where a request comes from in Sec-Fetch-Site, older ones in Origin. Programs
+        send neither, and then there must be no cookie that a browser could have added.
+        """
+        if request.method in SAFE_METHODS or _bearer(request) is not None:
+            return
+        site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+        if site is not None:
+            ours = site in ("same-origin", "none")
+        elif origin is not None:
+            ours = urlsplit(origin).netloc in self._own_hosts | {request.host}
+        else:
+            ours = SESSION_COOKIE not in request.cookies
+        if not ours:
+            PEERS_REFUSED.labels(listener="http", reason="foreign_origin").inc()
+            raise Refused(Problem(status=403, detail="sent from another site"))
+
+    async def _dress(self, request: web.Request, response: web.StreamResponse) -> None:
+        request["answered"] = True
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["Server"] = "contactd"
+        if self._settings.public_url.startswith("https:"):
+            response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+
+    def is_secure(self, request: web.Request) -> bool:
+        """Return whether the browser came by TLS, so that its cookie must, too."""
+        return request.secure or self._settings.public_url.startswith("https:")
+
+
+HTTPD: Final = web.AppKey("httpd", Httpd)
+
+
+class Peer(web.RequestHandler):
+    """One connection: aiohttp's, with a limit of their number and of the time of a request's head.
+
+    aiohttp itself has a time-out for connections that are silent between requests only.
+    """
+
+    def __init__(self, server: web.Server, peers: "set[Peer]", limits: HttpSettings) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=limits.idle_timeout_s,
+            lingering_time=min(2.0, limits.read_timeout_s),
+            max_line_size=HEAD_BYTES,
+            max_field_size=HEAD_BYTES,
+            access_log=cast(Any, None),
+        )
+        self._peers = peers
+        self._limits = limits
+        self._deadline: asyncio.TimerHandle | None = None
+        self._busy = False
+        self._wire: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        wire = self._wire = cast(asyncio.Transport, transport)
+        if len(self._peers) >= self._limits.max_connections:
+            PEERS_REFUSED.labels(listener="http", reason="max_connections").inc()
+            wire.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
+                       b"Retry-After: 5\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
+            wire.close()
+            return
+        self._peers.add(self)
+        _give_up_on_stalled(wire)
+        self._await_head()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._busy and self._deadline is None:
+            self._await_head()
+        if self in self._peers:
+            super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._peers.discard(self)
+        self._disarm()
+        super().connection_lost(exc)
+
+    def head_is_in(self) -> None:
+        self._disarm()
+        self._busy = True
+
+    def answer_is_ready(self) -> None:
+        self._busy = False
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP, or beyond the limits, without repeating any of it."""
+        if request.writer.output_size > 0:
+            raise ConnectionResetError
+        PEERS_REFUSED.labels(listener="http", reason="malformed").inc()
+        log.debug("request.malformed", reason=type(exc).__name__)
+        response = Problem(status=status).response()
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Server"] = "contactd"
+        response.force_close()
+        return response
+
+    def _await_head(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(
+            self._limits.read_timeout_s, self._cut_slow_head
+        )
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _cut_slow_head(self) -> None:
+        self._deadline = None
+        PEERS_REFUSED.labels(listener="http", reason="slow_head").inc()
+        if self._wire is not None:
+            self._wire.abort()
+
+
+def _give_up_on_stalled(wire: asyncio.Transport) -> None:
+    """Let the kernel end a connection whose peer takes nothing of an answer for `STALL_S`.
+
+    TCP_USER_TIMEOUT (RFC 5482; Linux also counts a closed window) covers files and streams alike,
+    and peers whose network went away.
+    """
+    connection = wire.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_S * 1000))
+
+
+def _bearer(request: web.Request) -> str | None:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else None
+
+
+def _who_are_you(request: web.Request) -> Problem:
+    known = _bearer(request) is not None
+    challenge = 'Bearer realm="contactd"' + (', error="invalid_token"' if known else "")
+    return Problem(
+        status=401,
+        detail="the token is unknown or revoked" if known else "send a bearer token, or log in",
+        headers={"WWW-Authenticate": challenge},
+    )
+
+
+def _problem_of(error: ContactdError) -> Problem:
+    match error:
+        case TemporaryFailure():
+            log.warning("request.deferred", reason=str(error))
+            return Problem(
+                status=503, detail="nothing was done; try again", headers={"Retry-After": "2"}
+            )
+        case NotFound():
+            return Problem(status=404, detail=str(error))
+        case ActionNotAllowed():
+            return Problem(status=409, detail=str(error))
+        case PermanentFailure():
+            return Problem(status=422, detail=str(error))
+        case _:
+            log.error("request.failed", reason=str(error))
+            return Problem(status=500)
+
+
+def _route(request: web.Request) -> str:
+    """Return the route's pattern: unlike the path it holds nothing personal."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "(none)"
+
+
+def _note(request: web.Request, status: int, seconds: float) -> None:
+    route = _route(request)
+    HTTP_SECONDS.labels(method=_method(request), route=route, status=f"{status // 100}xx").observe(
+        seconds
+    )
+    write = log.debug if route in QUIET_ROUTES and status < 400 else log.info
+    write(
+        "request.answered",
+        method=_method(request),
+        route=route,
+        status=status,
+        ms=round(seconds * 1000, 1),
+    )
+
+
+def _method(request: web.Request) -> str:
+    """Return the method; peers can invent names, which must not become labels."""
+    known = {*SAFE_METHODS, "POST", "PUT", "PATCH", "DELETE"}
+    return request.method if request.method in known else "other"

@@ -1,0 +1,226 @@
+"""Every setting, typed, with its unit, default and reason.
+
+Sources, later wins: the TOML file, files in the secrets folder, the environment. A secret
+`pbx_secret` can be written into the TOML file, be a file `<secrets>/…`, or come from
+`CONTACTD_…`. All errors are reported at once, each with its key, before any socket opens.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+from zoneinfo import available_timezones
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from contactd.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _known_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"{value!r} is not a time zone of the IANA database, e.g. Asia/Shanghai")
+    return value
+
+
+def _secret_from(path: Path | None, value: SecretStr | None) -> SecretStr | None:
+    """Return the first line of the file at `path`, if one is named, else `value`."""
+    if path is None:
+        return value
+    try:
+        return SecretStr(path.read_text(encoding="utf-8").partition("\n")[0].strip())
+    except OSError as error:
+        raise ValueError(f"cannot read the secret file {path}: {error.strerror}") from error
+
+
+class Section(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServiceSettings(Section):
+    name: str = Field("contactd", description="shown on pages and in spoken texts' place")
+    zone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        "Asia/Shanghai", description="time zone of ticket numbers, the ledger's day and pages"
+    )
+    language: str = Field("zh", pattern="^(zh|en)$", description="language when nobody chose one")
+    data_dir: Path = Field(Path("var"), description="database, recordings; absolute or from here")
+    drain_s: Seconds = Field(10, description="how long a stop waits for what is in hand")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_json: bool = Field(True, description="JSON lines; false: text for a terminal")
+
+
+class DatabaseSettings(Section):
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="postgresql://user:password@host/name; empty: SQLite in data_dir",
+    )
+    url_file: Path | None = Field(None, description="file whose first line is the url")
+    migrate_on_start: bool = Field(True, description="bring the schema up to date at start")
+    desk_file: Path | None = Field(
+        None, description="desk.toml, loaded at start; the command `load` does the same by hand"
+    )
+
+    @model_validator(mode="after")
+    def _read_file(self) -> "DatabaseSettings":
+        secret = _secret_from(self.url_file, self.url)
+        object.__setattr__(self, "url", secret)
+        return self
+
+
+class RedisSettings(Section):
+    url: SecretStr = Field(
+        SecretStr(""),
+        description="redis://host:6379/0; empty: none needed (one process)",
+    )
+
+
+class HttpSettings(Section):
+    host: str = Field("127.0.0.1", description="put a TLS proxy in front to serve others")
+    port: Port = Field(8080)
+    public_url: str = Field("", description="how browsers reach it, e.g. https://desk.example.cn")
+    public_status: bool = Field(False, description="show the status page without login")
+    metrics_token: SecretStr = Field(SecretStr(""), description="if set, /metrics asks for it")
+    max_connections: int = Field(500, ge=10, le=100_000, description="the next one is closed")
+    max_streams: int = Field(100, ge=1, le=10_000, description="open live pages at a time")
+    max_body_bytes: int = Field(1 << 20, ge=1024)
+    read_timeout_s: Seconds = Field(10, description="a request's head and body must be in by then")
+    idle_timeout_s: Seconds = Field(30, description="a kept-open connection may be silent so long")
+
+
+class AgiSettings(Section):
+    host: str = Field("127.0.0.1")
+    port: Port = Field(4573)
+    max_connections: int = Field(200, ge=1, le=10_000, description="the next one is closed at once")
+    header_timeout_s: Seconds = Field(1, description="Asterisk sends its header at once")
+    exchange_timeout_s: Seconds = Field(3, description="the dialplan has given up after 1 s")
+
+
+class PbxSettings(Section):
+    name: str = Field("pbx1", pattern="^[a-z0-9][a-z0-9_-]{0,15}$", description="its systemname")
+    host: str = Field("127.0.0.1", description="address of the manager interface (AMI)")
+    port: Port = Field(5038)
+    username: str = Field("contactd")
+    secret: SecretStr = Field(SecretStr(""), description="password in manager.conf")
+    secret_file: Path | None = Field(None, description="file whose first line is the secret")
+    cel_path: Path = Field(Path("/var/log/asterisk/cel-custom/cel.csv"))
+    queue_log_path: Path = Field(Path("/var/log/asterisk/queue_log"))
+    files_root: Path = Field(
+        Path("/"), description="where the PBX's file system is seen from here (recordings)"
+    )
+    hotline_contexts: tuple[str, ...] = Field(("hotline",), description="dialplan contexts of DIDs")
+    trunk: str = Field("trunk", description="PJSIP endpoint that pages are sent through")
+    ping_interval_s: Seconds = Field(5, description="how often the link is tried")
+    liveness_s: Seconds = Field(15, description="silence after which the link counts as dead")
+    reconnect_max_s: Seconds = Field(10, description="longest pause between two tries")
+    write_roster: bool = Field(True, description="keep the queues' members equal to the rota")
+
+    @model_validator(mode="after")
+    def _read_file(self) -> "PbxSettings":
+        secret = _secret_from(self.secret_file, self.secret)
+        if not secret or not secret.get_secret_value():
+            raise ValueError("secret or secret_file must be given (the password in manager.conf)")
+        object.__setattr__(self, "secret", secret)
+        return self
+
+
+class HotlineSettings(Section):
+    replay_interval_s: Seconds = Field(60, description="how often the PBX's records are read")
+    roster_interval_s: Seconds = Field(60, description="how often queue members are compared")
+    ledger_interval_s: Seconds = Field(60, description="how often today's ledger is balanced")
+    page_ring_s: Seconds = Field(30, description="how long a page rings one person")
+    page_next_s: Seconds = Field(60, description="how long before the next person is rung")
+    page_rounds: int = Field(3, ge=1, le=20, description="times through everybody, then an alarm")
+    default_queue: str = Field("desk", description="queue of callers whose site is not known")
+
+
+class TicketSettings(Section):
+    join_within_s: float = Field(
+        4 * 3600, ge=0, le=30 * 86_400,
+        description="a caller who calls again within this time joins the open ticket; 0: never",
+    )  # fmt: skip
+    answer_within_s: Seconds = Field(30 * 60, description="contract: answered within 30 min")
+    remote_within_s: Seconds = Field(2 * 3600, description="contract: remote help within 2 h")
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Environment: `CONTACTD_HTTP__PORT=8081`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="CONTACTD_", env_nested_delimiter="__"
+    )
+
+    service: ServiceSettings = ServiceSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
+    http: HttpSettings = HttpSettings()
+    agi: AgiSettings = AgiSettings()
+    hotline: HotlineSettings = HotlineSettings()
+    tickets: TicketSettings = TicketSettings()
+    pbx: tuple[PbxSettings, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, file_secret_settings, init_settings
+
+    @field_validator("pbx")
+    @classmethod
+    def _names_differ(cls, value: tuple[PbxSettings, ...]) -> tuple[PbxSettings, ...]:
+        names = [pbx.name for pbx in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two PBXs have the same name")
+        return value
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL with its password: never log it."""
+        given = self.database.url.get_secret_value()
+        return given or f"sqlite:///{(self.service.data_dir / 'contactd.sqlite3').absolute()}"
+
+
+def load(path: Path) -> Settings:
+    """Read the configuration file, the secrets folder and the environment.
+
+    `CONTACTD_SECRETS_DIR` names a folder with one file a setting (`CONTACTD_DATABASE__URL`, …), as
+    container platforms mount them.
+
+    Raises:
+        ConfigurationError: every error found, one a line, each with its key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from error
+    try:
+        return Settings(_secrets_dir=os.environ.get("CONTACTD_SECRETS_DIR"), **document)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(map(_line, error.errors()))) from error
+
+
+def _line(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "(file)"
+    message = {
+        "extra_forbidden": "no such setting",
+        "missing": "is missing",
+    }.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return f"{key}: {message}"

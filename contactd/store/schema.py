@@ -1,0 +1,280 @@
+"""All tables. Alembic's revisions in `migrations/` bring a database to exactly this.
+
+Instants are aware UTC in Python; SQLite keeps them as fixed-width ISO text (so that comparing
+strings compares instants), PostgreSQL as `timestamptz`. JSON columns hold what is only ever read
+as a whole.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC instant with microseconds; a naive one is refused."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(DateTime(timezone=True))
+        return dialect.type_descriptor(String(32))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant must be aware")
+        value = value.astimezone(UTC)
+        if dialect.name == "postgresql":
+            return value
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return value.astimezone(UTC)
+        return datetime.fromisoformat(value)
+
+
+# SQLite gives only an INTEGER PRIMARY KEY its own numbers.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("name_zh", String(80), nullable=False),
+    Column("name_en", String(80), nullable=False),
+    Column("zone", String(64), nullable=False),
+    Column("language", String(8), nullable=False, server_default="zh"),
+    Column("queue", String(32), nullable=False),
+    Column("floor", String(32), nullable=False),
+    Column("area_code", String(8), nullable=False, server_default=""),
+    CheckConstraint("floor <> ''", name="floor_is_never_empty"),
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", String(32), unique=True),  # engineers and people of the desk file; NULL else
+    Column("name", String(120), nullable=False, server_default=""),
+    Column("department", String(120), nullable=False, server_default=""),
+    Column("site", String(32), ForeignKey("sites.key")),
+    Column("role", String(16), nullable=False, server_default="requester"),
+    Column("vip", Boolean, nullable=False, server_default="0"),
+    Column("language", String(8), nullable=False, server_default=""),  # "": the site's
+    Column("created_at", Instant, nullable=False),
+)
+
+addresses = Table(  # a person keeps several numbers; a number belongs to one person
+    "addresses",
+    metadata,
+    Column("kind", String(8), primary_key=True),  # phone (E.164 or extension), mail
+    Column("value", String(254), primary_key=True),
+    Column("person_id", Id, ForeignKey("people.id"), nullable=False, index=True),
+    Column("rank", Integer, nullable=False, server_default="0"),  # 0 is tried first
+)
+
+rotas = Table(  # one row: the simple rota of the desk file, replaced as a whole
+    "rotas",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("body", JSON, nullable=False),
+    Column("loaded_at", Instant, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("number", String(24), nullable=False, unique=True),
+    Column("requester_id", Id, ForeignKey("people.id"), nullable=False, index=True),
+    Column("site", String(32), ForeignKey("sites.key")),
+    Column("state", String(16), nullable=False),
+    Column("impact", Integer, nullable=False),
+    Column("urgency", Integer, nullable=False),
+    Column("priority", String(2), nullable=False),
+    Column("priority_reason", String(200), nullable=False),
+    Column("title", String(200), nullable=False, server_default=""),
+    Column("assignee_id", Id, ForeignKey("people.id")),
+    Column("opened_at", Instant, nullable=False, index=True),
+    Column("acknowledged_at", Instant),
+    Column("closed_at", Instant),
+    Column("last_contact_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("journal_seq", Integer, nullable=False, server_default="0"),  # last entry's seq
+    Column("journal_hash", String(64), nullable=False, server_default=""),  # and its hash
+    Index("ix_tickets_state_priority", "state", "priority"),
+)
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("ticket_id", Id, ForeignKey("tickets.id"), nullable=False, index=True),
+    Column("person_id", Id, ForeignKey("people.id"), nullable=False),
+    Column("medium", String(8), nullable=False),
+    Column("external_id", String(200), nullable=False),
+    Column("direction", String(4), nullable=False),
+    Column("source", String(8), nullable=False),  # live, replay (= repaired)
+    Column("received_at", Instant, nullable=False, index=True),
+    Column("from_value", String(254), nullable=False, server_default=""),
+    Column("from_name", String(254), nullable=False, server_default=""),
+    Column("to_value", String(254), nullable=False, server_default=""),
+    Column("outcome", String(24), nullable=False),
+    Column("text", Text, nullable=False, server_default=""),
+    Column("call", JSON),  # CallFacts, for medium = call
+    Column("call_final", Boolean, nullable=False, server_default="0"),
+    Column("filed_at", Instant, nullable=False),
+    UniqueConstraint("medium", "external_id"),
+)
+
+attachments = Table(
+    "attachments",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("contact_id", Id, ForeignKey("contacts.id"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),  # recording, voicemail
+    Column("sha256", String(64), nullable=False),  # the file's name below data_dir/blobs
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("media_type", String(80), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("stored_at", Instant, nullable=False),
+    UniqueConstraint("contact_id", "kind", "sha256"),
+)
+
+journal = Table(  # append-only: triggers refuse UPDATE and DELETE
+    "journal",
+    metadata,
+    Column("ticket_id", Id, ForeignKey("tickets.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),  # 1, 2, 3, … without a gap
+    Column("at", Instant, nullable=False),
+    Column("actor", String(80), nullable=False),  # requester, system, engineer:<key>, user:<name>
+    Column("action", String(40), nullable=False),
+    Column("state", String(16), nullable=False),  # the ticket's state after it
+    Column("body", JSON, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("kind", String(40), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("dedup_key", String(120), unique=True),  # NULL: no deduplication
+    Column("created_at", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False, index=True),
+    Column("lease_until", Instant),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("error", String(400), nullable=False, server_default=""),
+    Column("parked_at", Instant),  # given up; an operator looks
+)
+
+notifications = Table(  # one attempt to reach one person
+    "notifications",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("dedup_key", String(120), nullable=False, unique=True),
+    Column("ticket_id", Id, ForeignKey("tickets.id"), nullable=False, index=True),
+    Column("engineer", String(32), nullable=False),
+    Column("address", String(254), nullable=False),
+    Column("medium", String(8), nullable=False),
+    Column("client_ref", String(80), nullable=False, unique=True),  # AMI ChannelId
+    Column("state", String(16), nullable=False),  # queued, sending, sent, unknown, taken, passed, failed
+    Column("detail", String(200), nullable=False, server_default=""),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("source", String(80), primary_key=True),
+    Column("position", Text, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+sequences = Table(  # the daily sequence of ticket numbers
+    "sequences",
+    metadata,
+    Column("day", String(6), primary_key=True),  # YYMMDD in the service's time zone
+    Column("last", Integer, nullable=False),
+)
+
+ledger_days = Table(
+    "ledger_days",
+    metadata,
+    Column("day", String(10), primary_key=True),  # YYYY-MM-DD in the service's time zone
+    Column("medium", String(8), primary_key=True),
+    Column("source", String(40), primary_key=True),  # the PBX's name
+    Column("outside", Integer, nullable=False),  # what the outside says came in
+    Column("contacts", Integer, nullable=False),
+    Column("missing", JSON, nullable=False),  # external ids known outside only
+    Column("extra", JSON, nullable=False),  # external ids known to us only
+    Column("repaired", JSON, nullable=False),  # external ids that only the replay brought
+    Column("computed_at", Instant, nullable=False),
+)
+
+tokens = Table(  # API tokens: only a hash of the secret is kept
+    "tokens",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(80), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),  # SHA-256 of 256 random bits
+    Column("created_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+)
+
+users = Table(  # people who log in to the pages
+    "users",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password_hash", String(200), nullable=False),  # Argon2id
+    Column("created_at", Instant, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", LargeBinary(32), primary_key=True),  # SHA-256 of the cookie's value
+    Column("user_name", String(80), ForeignKey("users.name"), nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)

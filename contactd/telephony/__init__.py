@@ -1,0 +1,1 @@
+"""Asterisk: AMI, FastAGI, and the PBX's own records."""

@@ -1,0 +1,80 @@
+"""Brings the recordings of ended calls from the PBX's spool into contactd's own keeping."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+from contactd.clock import Clock
+from contactd.errors import TemporaryFailure
+from contactd.log import get_logger
+from contactd.tickets.contact import Blob, Contact
+from contactd.tickets.events import CallEnded
+
+log = get_logger()
+
+GIVE_UP_AFTER: Final = timedelta(hours=24)  # a file that is not there by then will not come
+WAV_HEADER_BYTES: Final = 44  # a RIFF file without one sample
+
+
+class Attachments(Protocol):
+    async def call(self, contact_id: int) -> Contact | None:
+        """Return the contact, or None if it does not exist or is not a call."""
+        ...
+
+    async def attach(self, contact_id: int, kind: str, blob: Blob) -> None:
+        """Name the file on the contact; harmless twice."""
+        ...
+
+
+class Recordings:
+    """The handler of `CallEnded` that keeps the call's recording and voicemail."""
+
+    def __init__(
+        self,
+        *,
+        attachments: Attachments,
+        put: Callable[[Path, str], Awaitable[Blob]],
+        roots: Mapping[str, Path],
+        clock: Clock,
+    ) -> None:
+        self._attachments = attachments
+        self._put = put
+        self._roots = roots  # PBX -> where its file system is seen from here
+        self._clock = clock
+
+    async def keep(self, event: CallEnded) -> None:
+        """Copy what the call left and name it on the contact.
+
+        Raises:
+            TemporaryFailure: a file is not there yet (Asterisk closes it after the hang-up).
+        """
+        contact = await self._attachments.call(event.contact_id)
+        if contact is None or contact.call is None:
+            return
+        call = contact.call
+        for kind, name in (("recording", call.recording), ("voicemail", call.voicemail)):
+            if name:
+                await self._keep_one(event.contact_id, kind, contact, name)
+
+    async def _keep_one(self, contact_id: int, kind: str, contact: Contact, name: str) -> None:
+        assert contact.call is not None  # noqa: S101 - the caller has looked
+        root = self._roots.get(contact.call.pbx)
+        path = _inside(root, name) if root is not None else None
+        if path is None:
+            log.warning("recording.refused", contact=contact_id, kind=kind)
+            return
+        if not path.is_file() or path.stat().st_size <= WAV_HEADER_BYTES:
+            ended = contact.call.ended_at or contact.received_at
+            if self._clock.now() - ended > GIVE_UP_AFTER:
+                log.warning("recording.missing", contact=contact_id, kind=kind)
+                return
+            raise TemporaryFailure(f"the {kind} of contact {contact_id} is not on the PBX yet")
+        await self._attachments.attach(contact_id, kind, await self._put(path, "audio/wav"))
+        log.info("recording.kept", contact=contact_id, kind=kind)
+
+
+def _inside(root: Path, name: str) -> Path | None:
+    """Return the PBX's file `name` as seen from here; None if it would lie outside `root`."""
+    path = (root / name.lstrip("/")).resolve()
+    return path if path.is_relative_to(root.resolve()) else None

@@ -1,0 +1,53 @@
+"""Facts and timers, stored in the outbox in the commit that caused them. They say *look*."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketOpened:
+    ticket_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactAdded:
+    ticket_id: int
+    contact_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded:
+    """The facts of a call are final: fetch its recording, page somebody if nobody took it."""
+
+    ticket_id: int
+    contact_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageDue:
+    """Somebody has to hear of the ticket: ring person number `step` of those on duty.
+
+    `reason` is `voicemail` or `unreached`; `contact_id` is what happened.
+    """
+
+    ticket_id: int
+    contact_id: int
+    step: int
+    reason: str
+
+
+Event = TicketOpened | ContactAdded | CallEnded | PageDue
+
+KINDS: Final[dict[str, type[Event]]] = {
+    kind.__name__: kind for kind in (TicketOpened, ContactAdded, CallEnded, PageDue)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """An event with the instant from which it is due, and an optional key that makes it unique."""
+
+    event: Event
+    due_at: datetime
+    dedup_key: str | None = None

@@ -1,0 +1,244 @@
+"""A batch of contacts becomes people, tickets, contacts, journal entries and events (pure).
+
+The service reads what is known of a batch, a `Filing` decides in memory, the service writes what
+came out. One contact and a replay of two hundred take the same path, in one transaction each.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from contactd.tickets import model
+from contactd.tickets.contact import Contact, Filed, Medium
+from contactd.tickets.events import CallEnded, ContactAdded, Event, TicketOpened
+from contactd.tickets.journal import Draft
+from contactd.tickets.model import Decision, Ticket, TicketPolicy
+from contactd.tickets.people import Address, Branch, Person, address_of, branch_of
+
+ContactKey = tuple[Medium, str]  # the medium and its external id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A contact that is stored already."""
+
+    contact_id: int
+    contact: Contact
+    person: Person
+    ticket: Ticket
+    opened: bool  # the ticket was opened for it
+    open_ticket: str  # the requester's open ticket before it, or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A person who has an address of the batch, and their latest open ticket."""
+
+    person: Person
+    ticket: Ticket | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the database says of a batch."""
+
+    seen: Mapping[ContactKey, Seen] = field(default_factory=dict)
+    callers: Mapping[Address, Caller] = field(default_factory=dict)
+    branches: Mapping[str, Branch] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class PersonSlip:
+    person: Person
+    address: Address
+    latest: "TicketSlip | None" = None  # their latest open ticket
+
+    @property
+    def new(self) -> bool:
+        return not self.person.id
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TicketSlip:
+    ticket: Ticket
+    requester: PersonSlip
+    entries: list[Draft] = field(default_factory=list)
+    changed: bool = False
+
+    @property
+    def new(self) -> bool:
+        return not self.ticket.id
+
+    def apply(self, decision: Decision) -> None:
+        if decision.ticket != self.ticket or decision.entries:
+            self.changed = True
+        self.ticket = decision.ticket
+        self.entries += decision.entries
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ContactSlip:
+    id: int  # 0: not stored yet
+    contact: Contact
+    person: PersonSlip
+    ticket: TicketSlip
+    opened: bool
+    open_before: "TicketSlip | str"
+    new: bool
+    changed: bool = False
+    ended: bool = False  # its call's facts became final in this batch
+
+    @property
+    def open_ticket(self) -> str:
+        before = self.open_before
+        return before if isinstance(before, str) else before.ticket.number
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happened; ids are known by now."""
+        ticket_id = self.ticket.ticket.id
+        if self.new and self.opened:
+            yield TicketOpened(ticket_id=ticket_id)
+        elif self.new:
+            yield ContactAdded(ticket_id=ticket_id, contact_id=self.id)
+        if self.ended:
+            yield CallEnded(ticket_id=ticket_id, contact_id=self.id)
+
+
+class Filing:
+    """Decides on contacts one after the other; `people`, `tickets`, `contacts` are what came out."""
+
+    def __init__(self, known: Known, policy: TicketPolicy, now: datetime) -> None:
+        self._branches = known.branches
+        self._policy = policy
+        self._now = now
+        self._by_address: dict[Address, PersonSlip] = {}
+        self._by_person: dict[int, PersonSlip] = {}
+        self._by_ticket: dict[int, TicketSlip] = {}
+        self._by_key: dict[ContactKey, ContactSlip] = {}
+        self.people: list[PersonSlip] = []
+        self.tickets: list[TicketSlip] = []
+        for address, caller in known.callers.items():
+            person = self._person(caller.person, address)
+            self._by_address[address] = person
+            if caller.ticket is not None:
+                person.latest = self._ticket(caller.ticket, person)
+        for key, seen in known.seen.items():
+            self._by_key[key] = self._seen(seen)
+
+    @property
+    def contacts(self) -> list[ContactSlip]:
+        return list(self._by_key.values())
+
+    def file(self, told: Contact) -> ContactSlip:
+        """Put a contact into its place; the same contact again only adds what is new."""
+        told = model.clean(told)
+        key = (told.medium, told.external_id)
+        slip = self._by_key.get(key)
+        if slip is None:
+            slip = self._by_key[key] = self._first_sight(told)
+        else:
+            self._again(slip, told)
+        return slip
+
+    def separate(self, slip: ContactSlip, number: str) -> None:
+        """Give a contact that had joined an older ticket one of its own, with `number`."""
+        old = slip.ticket
+        old.apply(model.separate(old.ticket, slip.contact, number, self._now))
+        decision = self._open(slip.contact, slip.person)
+        own = TicketSlip(ticket=replace(decision.ticket, number=number), requester=slip.person)
+        own.entries += decision.entries
+        self.tickets.append(own)
+        slip.ticket, slip.opened, slip.open_before = own, True, old
+        slip.changed = True
+
+    def filed(self, slip: ContactSlip) -> Filed:
+        """Return where the contact went; everything is stored by now."""
+        person = slip.person.person
+        branch = branch_of(person, self._address(slip.contact), self._branches)
+        return Filed(
+            contact_id=slip.id,
+            ticket_id=slip.ticket.ticket.id,
+            ticket=slip.ticket.ticket.number,
+            new_contact=slip.new,
+            opened=slip.opened,
+            joined=not slip.opened,
+            open_ticket=slip.open_ticket,
+            person_id=person.id,
+            vip=person.vip,
+            language=person.language or (branch.language if branch else self._policy.language),
+            site=branch.key if branch else "",
+            queue=branch.queue if branch else "",
+        )
+
+    def _first_sight(self, contact: Contact) -> ContactSlip:
+        person = self._requester(contact)
+        before = person.latest
+        if before is not None and model.may_join(before.ticket, contact, self._policy):
+            before.apply(model.join(before.ticket, contact, self._now))
+            ticket, opened = before, False
+        else:
+            decision = self._open(contact, person)
+            ticket, opened = TicketSlip(ticket=decision.ticket, requester=person), True
+            ticket.entries += decision.entries
+            self.tickets.append(ticket)
+            person.latest = ticket
+        return ContactSlip(
+            id=0,
+            contact=contact,
+            person=person,
+            ticket=ticket,
+            opened=opened,
+            open_before=before or "",
+            new=True,
+            ended=contact.call is not None and contact.call.final,
+        )
+
+    def _again(self, slip: ContactSlip, told: Contact) -> None:
+        merged = model.merge(slip.contact, told)
+        if merged == slip.contact:
+            return
+        slip.ticket.apply(model.learn(slip.ticket.ticket, slip.contact, merged, self._now))
+        was_final = slip.contact.call is not None and slip.contact.call.final
+        slip.ended |= merged.call is not None and merged.call.final and not was_final
+        slip.contact = merged
+        slip.changed = True
+
+    def _open(self, contact: Contact, person: PersonSlip) -> Decision:
+        branch = branch_of(person.person, self._address(contact), self._branches)
+        return model.open_ticket(contact, person.person, branch, self._policy, self._now)
+
+    def _requester(self, contact: Contact) -> PersonSlip:
+        """Return whose contact it is: somebody known, or a new person with only this address."""
+        address = self._address(contact)
+        if address.value and (known := self._by_address.get(address)):
+            return known
+        person = PersonSlip(person=Person(id=0), address=address)
+        self.people.append(person)
+        if address.value:  # who withholds the number stays one nameless person a contact
+            self._by_address[address] = person
+        return person
+
+    def _address(self, contact: Contact) -> Address:
+        return address_of(contact, country=self._policy.home_country)
+
+    def _person(self, person: Person, address: Address) -> PersonSlip:
+        return self._by_person.setdefault(person.id, PersonSlip(person=person, address=address))
+
+    def _ticket(self, ticket: Ticket, requester: PersonSlip) -> TicketSlip:
+        slip = self._by_ticket.get(ticket.id)
+        if slip is None:
+            slip = self._by_ticket[ticket.id] = TicketSlip(ticket=ticket, requester=requester)
+            self.tickets.append(slip)
+        return slip
+
+    def _seen(self, seen: Seen) -> ContactSlip:
+        person = self._person(seen.person, self._address(seen.contact))
+        return ContactSlip(
+            id=seen.contact_id,
+            contact=seen.contact,
+            person=person,
+            ticket=self._ticket(seen.ticket, person),
+            opened=seen.opened,
+            open_before=seen.open_ticket,
+            new=False,
+        )

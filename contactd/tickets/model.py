@@ -1,0 +1,365 @@
+"""The ticket and everything that is decided about it: values in, values out (pure)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from contactd.tickets import journal
+from contactd.tickets.contact import CallFacts, Contact, Outcome, Source
+from contactd.tickets.journal import Draft, Entry, instant_text
+from contactd.tickets.people import Branch, Person
+from contactd.tickets.priority import MATRIX, Impact, Matrix, Priority, Urgency, priority
+from contactd.tickets.states import OPEN, Action, State, next_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketPolicy:
+    """What an installation decides about tickets."""
+
+    zone: str = "Asia/Shanghai"  # IANA name; the day in a ticket's number
+    language: str = "zh"
+    join_within: timedelta = timedelta(hours=4)  # 0: never
+    default_queue: str = "desk"
+    home_country: str = "CN"  # ISO 3166; how numbers without a country are read
+    matrix: Matrix = MATRIX
+    answer_within: timedelta = timedelta(minutes=30)
+    remote_within: timedelta = timedelta(hours=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """One ticket as it stands; `id` 0 and `number` "" mean that it is not stored yet."""
+
+    id: int
+    number: str
+    requester_id: int
+    site: str  # site key, "" when unknown
+    state: State
+    impact: Impact
+    urgency: Urgency
+    priority: Priority
+    priority_reason: str
+    title: str
+    assignee: str  # engineer's key, "" when nobody
+    opened_at: datetime
+    acknowledged_at: datetime | None
+    closed_at: datetime | None
+    last_contact_at: datetime
+    updated_at: datetime
+    journal_seq: int
+    journal_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What became of a ticket, and what its journal says of it."""
+
+    ticket: Ticket
+    entries: tuple[Draft, ...] = ()
+
+
+class Promise(StrEnum):
+    """What the requester was promised to happen next."""
+
+    ANSWER = "answer"  # a person answers
+    REMOTE = "remote"  # remote help begins
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What somebody who asks for the progress of a ticket is told."""
+
+    number: str
+    state: State
+    engineer: str | None  # key
+    engineer_name: str | None
+    promise: Promise
+    promise_at: datetime | None
+    overdue: bool
+    zone: str  # IANA name; where the promise is spoken
+
+
+_DONE: Final = {
+    Action.ACKNOWLEDGE: "acknowledged",
+    Action.HOLD: "held",
+    Action.RESUME: "resumed",
+    Action.RESOLVE: "resolved",
+    Action.REOPEN: "reopened",
+    Action.CLOSE: "closed",
+    Action.CANCEL: "cancelled",
+}
+ENGINEER: Final = "engineer:"
+
+
+def clean_line(value: str, limit: int) -> str:
+    """Return `value` on one line of at most `limit` characters, without control characters.
+
+    A caller's name comes from strangers: it may hold CR, LF, NUL or half a surrogate pair, which
+    headers, logs and PostgreSQL refuse.
+    """
+    shown = "".join(sign if sign.isprintable() else " " for sign in value[: 4 * limit])
+    return " ".join(shown.split())[:limit]
+
+
+def clean_text(value: str) -> str:
+    """Return `value` with its lines but without what a database cannot hold."""
+    return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def clean(contact: Contact) -> Contact:
+    """Return `contact` as it can be stored: one-line fields cut to their columns."""
+    return replace(
+        contact,
+        external_id=_key(contact.external_id),
+        from_value=clean_line(contact.from_value, 254),
+        from_name=clean_line(contact.from_name, 254),
+        to_value=clean_line(contact.to_value, 254),
+        text=clean_text(contact.text),
+    )
+
+
+def _key(external_id: str) -> str:
+    """Return the external id as a column holds it; a longer one keeps its identity by a digest."""
+    if len(external_id) <= 200 and external_id.isprintable():
+        return external_id
+    digest = hashlib.sha256(external_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{clean_line(external_id, 120)}#{digest}"
+
+
+def merge(known: Contact, told: Contact) -> Contact:
+    """Return what is known of one contact after it was told again.
+
+    The PBX's records (replay) replace what was seen live, live replaces earlier live, and nothing
+    that is not final replaces final facts. `source` stays: it says who brought the contact.
+    """
+    settled = known.call is not None and known.call.final
+    if settled and not (told.call is not None and told.call.final):
+        return known
+    is_record = told.source is Source.REPLAY
+    return replace(
+        known,
+        received_at=told.received_at if is_record else known.received_at,
+        from_value=_newer(known.from_value, told.from_value, is_record),
+        from_name=_newer(known.from_name, told.from_name, is_record),
+        to_value=_newer(known.to_value, told.to_value, is_record),
+        outcome=known.outcome if told.outcome is Outcome.RECEIVED else told.outcome,
+        text=known.text or told.text,
+        call=_merge_call(known.call, told.call),
+    )
+
+
+def _newer(known: str, told: str, is_record: bool) -> str:
+    return (told or known) if is_record else (known or told)
+
+
+def _merge_call(known: CallFacts | None, told: CallFacts | None) -> CallFacts | None:
+    if known is None or told is None or told.final:
+        return told or known
+    changes: dict[str, Any] = {}
+    for each in fields(CallFacts):
+        if (value := getattr(told, each.name)) not in (None, "", ()):
+            changes[each.name] = value
+    return replace(known, **changes)
+
+
+def may_join(ticket: Ticket | None, contact: Contact, policy: TicketPolicy) -> bool:
+    """Tell whether a repeat contact joins `ticket`, the requester's latest open one."""
+    if ticket is None or ticket.state not in OPEN or not policy.join_within:
+        return False
+    return abs(contact.received_at - ticket.last_contact_at) <= policy.join_within
+
+
+def open_ticket(
+    contact: Contact, person: Person, branch: Branch | None, policy: TicketPolicy, now: datetime
+) -> Decision:
+    """Open a ticket for `contact`; its number, id and requester's id come when it is stored."""
+    impact, urgency = Impact.PERSON, Urgency.MEDIUM  # nobody has asked yet
+    level, reason = priority(impact, urgency, vip=person.vip, matrix=policy.matrix)
+    ticket = Ticket(
+        id=0,
+        number="",
+        requester_id=person.id,
+        site=branch.key if branch else "",
+        state=State.NEW,
+        impact=impact,
+        urgency=urgency,
+        priority=level,
+        priority_reason=reason,
+        title=clean_line(contact.text, 200),
+        assignee="",
+        opened_at=contact.received_at,
+        acknowledged_at=None,
+        closed_at=None,
+        last_contact_at=contact.received_at,
+        updated_at=now,
+        journal_seq=0,
+        journal_hash="",
+    )
+    body = {**_naming(contact), "priority": level.value, "reason": reason}
+    opened = Draft(
+        at=now, actor=journal.REQUESTER, action="opened", state=State.NEW.value, body=body
+    )
+    return _with_call(Decision(ticket=ticket, entries=(opened,)), None, contact, now)
+
+
+def join(ticket: Ticket, contact: Contact, now: datetime) -> Decision:
+    """Add a repeat contact to its requester's open ticket."""
+    added = _entry(ticket, now, journal.REQUESTER, "contact.added", _naming(contact))
+    joined = replace(
+        ticket,
+        last_contact_at=max(ticket.last_contact_at, contact.received_at),
+        updated_at=now,
+    )
+    return _with_call(Decision(ticket=joined, entries=(added,)), None, contact, now)
+
+
+def learn(ticket: Ticket, before: Contact, after: Contact, now: datetime) -> Decision:
+    """Say what new facts of one of its contacts mean for the ticket."""
+    return _with_call(Decision(ticket=ticket), before, after, now)
+
+
+def separate(ticket: Ticket, contact: Contact, number: str, now: datetime) -> Decision:
+    """Let go of a contact that is about something else and now has the ticket `number`."""
+    body = {**_naming(contact), "to": number}
+    entry = _entry(ticket, now, journal.REQUESTER, "ticket.separated", body)
+    return Decision(ticket=replace(ticket, updated_at=now), entries=(entry,))
+
+
+def act(ticket: Ticket, action: Action, *, actor: str, note: str, now: datetime) -> Decision:
+    """Move a ticket along its life cycle.
+
+    Raises:
+        ActionNotAllowed: the table of states has no such transition.
+    """
+    state = next_state(ticket.state, action)
+    acknowledges = action is Action.ACKNOWLEDGE and ticket.acknowledged_at is None
+    assignee = ticket.assignee
+    if action is Action.ACKNOWLEDGE and actor.startswith(ENGINEER):
+        assignee = assignee or actor.removeprefix(ENGINEER)
+    moved = replace(
+        ticket,
+        state=state,
+        assignee=assignee,
+        acknowledged_at=now if acknowledges else ticket.acknowledged_at,
+        closed_at=None if state in OPEN else now,
+        updated_at=now,
+    )
+    body = {"note": clean_text(note)} if note else {}
+    return Decision(ticket=moved, entries=(_entry(moved, now, actor, _DONE[action], body),))
+
+
+def take(ticket: Ticket, engineer: str, *, how: str, now: datetime) -> Decision | None:
+    """Give the ticket to the first engineer who says so; None if it is too late.
+
+    `how` says by what they took it (`page`, `web`, …). Taking twice is harmless: no entry.
+    """
+    if ticket.state not in OPEN or (ticket.assignee and ticket.assignee != engineer):
+        return None
+    if ticket.assignee == engineer:
+        return Decision(ticket=ticket)
+    return _acknowledged(ticket, engineer, how=how, at=now, now=now)
+
+
+def note(ticket: Ticket, action: str, *, actor: str, body: dict[str, Any], now: datetime) -> Decision:
+    """Write an entry that changes nothing else, e.g. `page.sent`."""
+    return Decision(ticket=ticket, entries=(_entry(ticket, now, actor, action, body),))
+
+
+def sealed(ticket: Ticket, drafts: Sequence[Draft]) -> tuple[Ticket, tuple[Entry, ...]]:
+    """Chain `drafts` behind the journal of `ticket`, which has its number by now."""
+    entries = journal.chain(
+        ticket.number, drafts, seq=ticket.journal_seq, prev_hash=ticket.journal_hash
+    )
+    if not entries:
+        return ticket, ()
+    last = entries[-1]
+    return replace(ticket, journal_seq=last.seq, journal_hash=last.hash), entries
+
+
+def promise(
+    ticket: Ticket, policy: TicketPolicy, now: datetime
+) -> tuple[Promise, datetime | None, bool]:
+    """Return what was promised next, until when, and whether that is past."""
+    match ticket.state:
+        case State.NEW:
+            kind, until = Promise.ANSWER, ticket.opened_at + policy.answer_within
+        case State.IN_PROGRESS:
+            kind, until = Promise.REMOTE, ticket.opened_at + policy.remote_within
+        case State.PENDING | State.RESOLVED | State.CLOSED | State.CANCELLED:
+            return Promise.NONE, None, False
+    return kind, until, now > until
+
+
+def _entry(
+    ticket: Ticket, now: datetime, actor: str, action: str, body: dict[str, Any]
+) -> Draft:
+    return Draft(at=now, actor=actor, action=action, state=ticket.state.value, body=body)
+
+
+def _naming(contact: Contact) -> dict[str, Any]:
+    return {
+        "medium": contact.medium.value,
+        "contact": contact.external_id,
+        "source": contact.source.value,
+        "received_at": instant_text(contact.received_at),
+    }
+
+
+def _acknowledged(
+    ticket: Ticket, engineer: str, *, how: str, at: datetime, now: datetime
+) -> Decision:
+    """Assign and, if nobody has yet, acknowledge; `at` is when the engineer did it."""
+    taken = replace(
+        ticket,
+        assignee=engineer,
+        state=State.IN_PROGRESS if ticket.state is State.NEW else ticket.state,
+        acknowledged_at=ticket.acknowledged_at or at,
+        updated_at=now,
+    )
+    body = {"how": how, "engineer": engineer, "acknowledged_at": instant_text(at)}
+    action = "acknowledged" if ticket.state is State.NEW else "assigned"
+    return Decision(
+        ticket=taken, entries=(_entry(taken, now, ENGINEER + engineer, action, body),)
+    )
+
+
+def _with_call(
+    decision: Decision, before: Contact | None, after: Contact, now: datetime
+) -> Decision:
+    """Add what the facts of a call mean: who took it, and how it ended."""
+    known = before.call if before is not None else None
+    facts = after.call
+    if facts is None or (known == facts and before == after):
+        return decision
+    ticket, entries = decision.ticket, list(decision.entries)
+    heard = {leg.engineer for leg in known.legs} if known is not None else set()
+    for leg in facts.legs:
+        if leg.engineer in heard:
+            continue
+        heard.add(leg.engineer)
+        actor = ENGINEER + leg.engineer
+        body = {"contact": after.external_id, "answered_at": instant_text(leg.answered_at)}
+        entries.append(_entry(ticket, now, actor, "call.answered", body))
+        if ticket.state is State.NEW:
+            taken = _acknowledged(ticket, leg.engineer, how="call", at=leg.answered_at, now=now)
+            ticket = taken.ticket
+            entries.extend(taken.entries)
+    if facts.final:
+        action = "call.corrected" if known is not None and known.final else "call.ended"
+        entries.append(_entry(ticket, now, journal.SYSTEM, action, _ending(after, facts)))
+    return Decision(ticket=ticket, entries=tuple(entries))
+
+
+def _ending(contact: Contact, facts: CallFacts) -> dict[str, Any]:
+    return {
+        "contact": contact.external_id,
+        "outcome": contact.outcome.value,
+        "ended_at": instant_text(facts.ended_at) if facts.ended_at else None,
+        "waited_s": round(facts.waited.total_seconds()) if facts.waited is not None else None,
+        "talked_s": round(facts.talked.total_seconds()) if facts.talked is not None else None,
+        "reason": facts.end_reason,
+    }

@@ -1,0 +1,71 @@
+"""Whom a contact is from: the person, what they are known by, the branch office (pure)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from contactd.tickets import phone
+from contactd.tickets.contact import Contact, Direction
+
+PHONE = "phone"
+MAIL = "mail"
+
+
+class Role(StrEnum):
+    """What somebody who works here may see and do (requirement D6)."""
+
+    DESK = "desk"
+    ENGINEER = "engineer"
+    SUPERVISOR = "supervisor"
+    MANAGER = "manager"
+    QUALITY = "quality"
+    OPERATIONS = "operations"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    id: int  # 0: not stored yet
+    key: str = ""  # of engineers and the people of the desk file
+    name: str = ""
+    site: str = ""  # site key, "" when unknown
+    vip: bool = False
+    language: str = ""  # "": the site's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """What the tickets need to know of a site."""
+
+    key: str
+    queue: str
+    language: str
+    zone: str  # IANA name
+    area_code: str  # mainland area code without 0, "" when it has none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """What somebody is recognised by; `value` is "" when the contact does not tell."""
+
+    kind: str  # PHONE, MAIL
+    value: str
+
+
+def address_of(contact: Contact, *, country: str) -> Address:
+    """Return the address of the requester, who is at the other end of the contact."""
+    value = contact.from_value if contact.direction is Direction.IN else contact.to_value
+    if "@" in value:
+        return Address(kind=MAIL, value=value.strip().lower())
+    return Address(kind=PHONE, value=phone.address(value, country=country))
+
+
+def branch_of(person: Person, address: Address, branches: Mapping[str, Branch]) -> Branch | None:
+    """Return the person's site, else the one whose area code the number has, else None."""
+    if person.site:
+        return branches.get(person.site)
+    code = phone.area_code(address.value) if address.kind == PHONE else ""
+    if not code:
+        return None
+    matching = sorted(key for key, branch in branches.items() if branch.area_code == code)
+    return branches[matching[0]] if matching else None

@@ -1,0 +1,95 @@
+"""What the ticket service needs from storage."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from contactd.errors import TemporaryFailure
+from contactd.tickets.contact import Cursor
+from contactd.tickets.events import Due, Event
+from contactd.tickets.filing import (
+    Caller,
+    ContactKey,
+    ContactSlip,
+    PersonSlip,
+    Seen,
+)
+from contactd.tickets.journal import Entry
+from contactd.tickets.model import Ticket
+from contactd.tickets.people import Address, Branch
+
+
+class Conflict(TemporaryFailure):
+    """Another transaction was faster and changed what this one had read: do it again."""
+
+
+class People(Protocol):
+    async def callers(self, addresses: Collection[Address]) -> Mapping[Address, Caller]: ...
+
+    async def branches(self) -> Mapping[str, Branch]: ...
+
+    async def add(self, slips: Sequence[PersonSlip]) -> list[int]:
+        """Store new people with their addresses; return their ids in the same order."""
+        ...
+
+    async def engineer_name(self, key: str) -> str | None: ...
+
+
+class Tickets(Protocol):
+    async def find(self, ticket: int | str) -> Ticket | None:
+        """Return the ticket with this id, or with this number."""
+        ...
+
+    async def next_sequence(self, day: str, count: int) -> int:
+        """Take `count` places of the day's sequence; return the first."""
+        ...
+
+    async def add(self, tickets: Sequence[Ticket]) -> Mapping[str, int]:
+        """Store new tickets; return the id of each number."""
+        ...
+
+    async def save(self, tickets: Sequence[Ticket]) -> None: ...
+
+    async def append(self, entries: Sequence[tuple[int, Entry]]) -> None:
+        """Append to the journals of the tickets with these ids."""
+        ...
+
+
+class Contacts(Protocol):
+    async def seen(self, keys: Collection[ContactKey]) -> Mapping[ContactKey, Seen]: ...
+
+    async def add(self, slips: Sequence[ContactSlip]) -> Mapping[ContactKey, int]:
+        """Store new contacts; return the id of each."""
+        ...
+
+    async def save(self, slips: Sequence[ContactSlip]) -> None: ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction. Leaving the block without `commit` undoes everything.
+
+    Transactions that file contacts or change tickets wait for each other, in this process and
+    between processes: what was read stays true until the commit.
+    """
+
+    @property
+    def people(self) -> People: ...
+
+    @property
+    def tickets(self) -> Tickets: ...
+
+    @property
+    def contacts(self) -> Contacts: ...
+
+    async def read_to(self, cursors: Sequence[Cursor]) -> None:
+        """Note how far replayed sources were read."""
+        ...
+
+    def emit(self, event: Event | Due) -> None:
+        """Store an event in the outbox when this work commits."""
+        ...
+
+    async def commit(self) -> None: ...
+
+
+NewWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]

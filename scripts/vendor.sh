@@ -1,0 +1,25 @@
+#!/bin/sh
+# Copy what the pages load from npm packages to contactd/web/static/vendor (git-ignored). Says
+# nothing and does nothing when that has been done for this package-lock.json already.
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+vendor=$root/contactd/web/static/vendor
+recipe=$(cat "$root/package-lock.json" "$0" | sha256sum | cut -d' ' -f1)
+[ "$(cat "$vendor/.recipe" 2>/dev/null || true)" = "$recipe" ] && exit 0
+
+command -v npm >/dev/null || {
+    echo "vendor.sh: npm is missing: apt-get install npm" >&2
+    exit 1
+}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp "$root/package.json" "$root/package-lock.json" "$work/"
+(cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --silent) || {
+    echo "vendor.sh: npm ci failed: does npm's registry answer (npm ping)?" >&2
+    exit 1
+}
+rm -rf "$vendor"
+mkdir -p "$vendor"
+cp "$work/node_modules/htmx.org/dist/htmx.min.js" "$vendor/htmx.js"
+cp "$work/node_modules/htmx-ext-sse/dist/sse.min.js" "$vendor/htmx-sse.js"
+echo "$recipe" >"$vendor/.recipe"
