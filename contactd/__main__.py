@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -42,6 +43,10 @@ def main(argv: list[str] | None = None) -> int:
         return os.EX_OK
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        # A bug: systemd starts us again, and start is recovery.
+        logging.getLogger("contactd").exception("contactd broke")
+        return os.EX_SOFTWARE
 
 
 async def _call(
@@ -107,7 +112,7 @@ def _indented(error: Exception) -> str:
     return "\n".join(f"  {line}" for line in str(error).splitlines())
 
 
-# Each command imports what it needs: `contactd serve` must not pay for Alembic, nor `check` for aiohttp.
+# Each command imports only what it needs: `contactd oncall` must not pay for aiohttp.
 async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     from contactd.app import run
 

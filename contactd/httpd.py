@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -134,8 +135,8 @@ class Refused(Exception):
 class Httpd:
     """The server, as a service. List it last: it is what takes new work.
 
-    `page` draws a problem for a browser (None: leave it as JSON). A handler that goes on for long
-    looks at `stopping` and ends when it is set.
+    `page` draws a problem for a browser (None: leave it as JSON). `on_stop` ends what would go on
+    for ever: open streams.
     """
 
     name = "http"
@@ -146,8 +147,9 @@ class Httpd:
         *,
         routes: Iterable[Route],
         accounts: Accounts,
-        static: Mapping[str, Any] | None = None,
+        static: Mapping[str, Path] | None = None,
         page: Callable[[web.Request, Problem], web.Response | None] | None = None,
+        on_stop: Iterable[Callable[[], None]] = (),
         drain_s: float = DRAIN_S,
     ) -> None:
         self._settings = settings
@@ -155,11 +157,11 @@ class Httpd:
         self._accounts = accounts
         self._static = dict(static or {})
         self._page = page
+        self._on_stop = tuple(on_stop)
         self._drain_s = drain_s
         self._peers: set[Peer] = set()
         self._own_hosts = {urlsplit(settings.public_url).netloc} - {""}
         self.phase = Phase.STARTING
-        self.stopping = asyncio.Event()
         self.port = settings.port
 
     # Life
@@ -186,9 +188,10 @@ class Httpd:
             await runner.cleanup()
 
     def announce_stop(self) -> None:
-        """Make `/readyz` say 503 and end the live pages, while other requests are still taken."""
+        """Make `/readyz` say 503 and end the streams, while other requests are still taken."""
         self.phase = Phase.STOPPING
-        self.stopping.set()
+        for end in self._on_stop:
+            end()
 
     def health(self) -> list[Health]:
         used, most = len(self._peers), self._settings.max_connections
@@ -210,7 +213,10 @@ class Httpd:
         )
         app[HTTPD] = self
         for route in self._routes:
-            app.router.add_route(route.method, route.path, self._guarded(route))
+            # A GET also answers HEAD (RFC 9110 section 9.3.2).
+            methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+            for method in methods:
+                app.router.add_route(method, route.path, self._guarded(route))
         for prefix, folder in self._static.items():
             app.router.add_static(prefix, folder)
         app.on_response_prepare.append(self._dress)
@@ -341,6 +347,10 @@ class Httpd:
 
     async def _dress(self, request: web.Request, response: web.StreamResponse) -> None:
         request["answered"] = True
+        if _route(request) in self._static and response.status in (200, 206, 304):
+            # Pages name files with their version (?v=…), which never changes its content.
+            lasting = "public, max-age=31536000, immutable" if "v" in request.query else "no-cache"
+            response.headers["Cache-Control"] = lasting
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["Server"] = "contactd"

@@ -21,7 +21,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from contactd.errors import ConfigurationError
 
@@ -35,14 +41,26 @@ def _known_zone(value: str) -> str:
     return value
 
 
-def _secret_from(path: Path | None, value: SecretStr | None) -> SecretStr | None:
-    """Return the first line of the file at `path`, if one is named, else `value`."""
-    if path is None:
-        return value
+def _first_line(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0].strip()
+
+
+def _readable(path: Path) -> Path:
     try:
-        return SecretStr(path.read_text(encoding="utf-8").partition("\n")[0].strip())
+        secret = _first_line(path)
     except OSError as error:
-        raise ValueError(f"cannot read the secret file {path}: {error.strerror}") from error
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    if not secret:  # a mount that failed: never go on as if nothing had been asked for
+        raise ValueError(f"the first line of {path} is empty")
+    return path
+
+
+SecretFile = Annotated[Path, AfterValidator(_readable)]
+
+
+def _secret_from(path: Path | None, value: SecretStr) -> SecretStr:
+    """Return the first line of the file at `path`, if one is named, else `value`."""
+    return value if path is None else SecretStr(_first_line(path))
 
 
 class Section(BaseModel):
@@ -66,7 +84,7 @@ class DatabaseSettings(Section):
         SecretStr(""),
         description="postgresql://user:password@host/name; empty: SQLite in data_dir",
     )
-    url_file: Path | None = Field(None, description="file whose first line is the url")
+    url_file: SecretFile | None = Field(None, description="file whose first line is the url")
     migrate_on_start: bool = Field(True, description="bring the schema up to date at start")
     desk_file: Path | None = Field(
         None, description="desk.toml, loaded at start; the command `load` does the same by hand"
@@ -113,7 +131,7 @@ class PbxSettings(Section):
     port: Port = Field(5038)
     username: str = Field("contactd")
     secret: SecretStr = Field(SecretStr(""), description="password in manager.conf")
-    secret_file: Path | None = Field(None, description="file whose first line is the secret")
+    secret_file: SecretFile | None = Field(None, description="file whose first line is the secret")
     cel_path: Path = Field(Path("/var/log/asterisk/cel-custom/cel.csv"))
     queue_log_path: Path = Field(Path("/var/log/asterisk/queue_log"))
     files_root: Path = Field(
@@ -129,7 +147,7 @@ class PbxSettings(Section):
     @model_validator(mode="after")
     def _read_file(self) -> "PbxSettings":
         secret = _secret_from(self.secret_file, self.secret)
-        if not secret or not secret.get_secret_value():
+        if not secret.get_secret_value():
             raise ValueError("secret or secret_file must be given (the password in manager.conf)")
         object.__setattr__(self, "secret", secret)
         return self
@@ -179,7 +197,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, file_secret_settings, init_settings
+        files = NestedSecretsSettingsSource(file_secret_settings, secrets_dir_missing="error")
+        return env_settings, files, init_settings
 
     @field_validator("pbx")
     @classmethod
@@ -215,6 +234,8 @@ def load(path: Path) -> Settings:
         return Settings(_secrets_dir=os.environ.get("CONTACTD_SECRETS_DIR"), **document)
     except ValidationError as error:
         raise ConfigurationError("\n".join(map(_line, error.errors()))) from error
+    except SettingsError as error:  # the secrets folder, or a list that is not JSON
+        raise ConfigurationError(f"CONTACTD_…: {error}") from error
 
 
 def _line(error: Any) -> str:

@@ -1,1 +1,1 @@
-"""A real PBX, a "public network" and a daemon on this machine, for the demo, tests and benchmarks."""
+"""A real PBX, a "public network" and a daemon on this machine, for demo, tests and benchmarks."""

@@ -64,7 +64,9 @@ class Daemon:
                         return
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
-            raise RuntimeError(f"contactd is not ready after {within_s} s:\n{self.tail()}") from error
+            raise RuntimeError(
+                f"contactd is not ready after {within_s} s:\n{self.tail()}"
+            ) from error
 
     async def stop(self, within_s: float = 15) -> int:
         """Ask it to end (SIGTERM) and return its exit code; kill it if it does not in time."""

@@ -32,26 +32,25 @@ _ANSWER_S: Final = 10.0  # an AMI action is answered within milliseconds
 
 _EMPTY: Final = ("acl", "ccss", "cel", "features", "indications", "pjproject", "udptl")
 
+# AMI writes the texts of a channel with C's escapes (ast_escape_c).
+_ESCAPE: Final = re.compile(r"\\(.)")
+_CONTROLS: Final = {"n": "\n", "r": "\r", "t": "\t"}
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
 Headers = Mapping[str, str]
 
 
-class Manager:
+class Manager(asyncio.Protocol):
     """One AMI connection, no more than the lab needs: ordered events, actions with answers."""
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        on_event: Callable[[Headers], None],
-        on_loss: Callable[[], None],
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, on_event: Callable[[Headers], None], on_loss: Callable[[], None]) -> None:
         self._on_event = on_event
         self._on_loss = on_loss
         self._waiting: dict[str, asyncio.Future[Headers]] = {}
         self._ids = itertools.count(1)
-        self._gone = False
+        self._received = b""
+        self._transport: asyncio.WriteTransport | None = None  # None: gone
 
     async def action(self, *headers: tuple[str, str], action_id: str = "") -> Headers:
         """Send one action and return its response.
@@ -65,11 +64,11 @@ class Manager:
         for line in lines:
             if not line.isprintable() or len(line.encode()) > _LINE:
                 raise ValueError(f"not a line for AMI: {line!r}")
-        if self._gone:
+        if self._transport is None:
             raise LabError("the public network's Asterisk is gone")
         answer = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        self._transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         try:
             async with asyncio.timeout(_ANSWER_S):
                 response: Headers = await answer
@@ -77,29 +76,36 @@ class Manager:
             raise LabError(f"no answer to {lines[0]!r} within {_ANSWER_S:g} s") from None
         finally:
             del self._waiting[number]
-        if response["Response"] not in ("Success", "Goodbye"):
+        if response["Response"] != "Success":
             raise LabError(f"{lines[0]!r} was refused: {response.get('Message', '')}")
         return response
 
-    async def read(self) -> None:
-        """Hand on events and responses in their order until the connection ends."""
-        try:
-            await self._reader.readline()  # the greeting
-            while True:
-                self._handle(_parse(await self._reader.readuntil(b"\r\n\r\n")))
-        except (asyncio.IncompleteReadError, OSError):
-            self._gone = True
-            self._on_loss()
-            for answer in self._waiting.values():
-                if not answer.done():
-                    answer.set_exception(LabError("the public network's Asterisk is gone"))
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
-    def _handle(self, headers: Headers) -> None:
-        if "Event" in headers:
-            self._on_event(headers)
-        elif answer := self._waiting.get(headers.get("ActionID", "")):
-            if not answer.done():
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *blocks, self._received = (self._received + data).split(b"\r\n\r\n")
+        for block in blocks:
+            headers = _parse(block)
+            answer = self._waiting.get(headers.get("ActionID", ""))
+            if "Event" in headers:
+                self._on_event(headers)
+            elif answer is not None and not answer.done():
                 answer.set_result(headers)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(LabError("the public network's Asterisk is gone"))
+        self._on_loss()
 
 
 def _parse(block: bytes) -> Headers:
@@ -120,7 +126,7 @@ class Leg:
     caller: str
     name: str
     channel: str = ""
-    started_at: datetime = datetime.min.replace(tzinfo=UTC)
+    started_at: datetime = _NEVER
     started: float = 0.0
     answered_at: datetime | None = None
     ended_at: datetime | None = None
@@ -179,7 +185,7 @@ class PublicNetwork:
         self._rang = asyncio.Event()  # set and replaced at each ring
         self._prefix = secrets.token_hex(3)
         self._numbers = itertools.count(1)
-        self._manager: Manager
+        self._manager = Manager(self._on_event, self._on_loss)
 
     @classmethod
     @asynccontextmanager
@@ -194,18 +200,14 @@ class PublicNetwork:
         files = network_configuration(seat, pbx, default_script)
         async with Asterisk.start(name="network", files=files, seat=seat, keep=keep) as asterisk:
             network = cls(asterisk)
-            reader, writer = await asyncio.open_connection(seat.host, seat.ami, limit=1 << 20)
-            manager = Manager(reader, writer, network._on_event, network._on_loss)
-            network._manager = manager
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(manager.read(), name="public-network")
-                try:
-                    await manager.action(
-                        ("Action", "Login"), ("Username", "lab"), ("Secret", "lab")
-                    )
-                    yield network
-                finally:
-                    writer.close()
+            manager = network._manager
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(lambda: manager, seat.host, seat.ami)
+            try:
+                await manager.action(("Action", "Login"), ("Username", "lab"), ("Secret", "lab"))
+                yield network
+            finally:
+                manager.close()
 
     # what a test does
 
@@ -287,7 +289,9 @@ class PublicNetwork:
     async def _hang_up(self, leg: Leg) -> None:
         with suppress(LabError):  # "No such channel": it ended meanwhile
             if not leg.is_over:
-                await self._manager.action(("Action", "Hangup"), ("Channel", leg.channel))
+                await self._manager.action(
+                    ("Action", "Hangup"), ("Channel", leg.channel), ("Cause", "16")
+                )
 
     # what the network tells
 
@@ -369,8 +373,11 @@ def _check(script: str) -> None:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether AMI's header `Variable` carries `name` as it is (it splits at commas, unquotes)."""
-    return name.isprintable() and not set(name) & set(',"\\') and len(name.encode()) <= 900
+    """Whether AMI's header `Variable` carries `name` as it is (it splits at commas, unquotes).
+
+    What is longer than a channel's 79 bytes is left out by CONNECTEDLINE, without a word.
+    """
+    return name.isprintable() and not set(name) & set(',"\\') and len(name.encode()) < 80
 
 
 def _name_headers(name: str) -> list[tuple[str, str]]:
@@ -386,7 +393,9 @@ def _name_headers(name: str) -> list[tuple[str, str]]:
 
 
 def _known(value: str) -> str:
-    return "" if value == "<unknown>" else value
+    if value == "<unknown>":
+        return ""
+    return _ESCAPE.sub(lambda found: _CONTROLS.get(found[1], found[1]), value)
 
 
 def _instant(event: Headers) -> tuple[datetime, float]:

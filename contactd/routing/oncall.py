@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from contactd.errors import NotFound
 
 EVERYWHERE: Final = "*"
+ANYWHERE: Final = ""  # the site of a caller whose site nobody knows
 FLOOR_KEY: Final = "floor"  # key of the engineer that stands for a site's floor number
 FLOOR_TIER: Final = 9  # behind every tier
 
@@ -128,12 +129,26 @@ def on_duty(rota: Rota, site: str, at: datetime) -> tuple[Duty, ...]:
 
     There is always somebody: with no engineer on duty it is the site's floor number, as an
     engineer `FLOOR_KEY` of tier `FLOOR_TIER`. Engineers whom the rota does not know are left out.
+    For `ANYWHERE` it is everybody who is on duty at some site, each once, at their lowest tier.
 
     Raises:
-        NotFound: the rota has no such site.
+        NotFound: the rota has no such site (or, for `ANYWHERE`, none at all).
     """
+    if site == ANYWHERE:
+        return _on_duty_anywhere(rota, at)
     found = duties(rota, site, at - _LOOK_BACK, at + _LOOK_AHEAD)
     return tuple(duty for duty in found if duty.since <= at < duty.until)
+
+
+def _on_duty_anywhere(rota: Rota, at: datetime) -> tuple[Duty, ...]:
+    if not rota.sites:
+        raise NotFound("the rota has no sites")
+    found = [duty for site in rota.sites for duty in on_duty(rota, site.key, at)]
+    people = [duty for duty in found if duty.why is not Why.FLOOR] or found
+    once: dict[tuple[str, str], Duty] = {}
+    for duty in sorted(people, key=lambda duty: duty.tier):
+        once.setdefault((duty.engineer.key, duty.engineer.number), duty)
+    return tuple(once.values())
 
 
 def next_duties(rota: Rota, site: str, at: datetime) -> tuple[Duty, ...]:

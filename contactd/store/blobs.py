@@ -26,7 +26,7 @@ class Blobs:
             raise PermanentFailure("not a SHA-256 in hexadecimal")
         return self._folder / sha256[:2] / sha256
 
-    async def put(self, source: Path, *, media_type: str) -> Blob:
+    async def put(self, source: Path, media_type: str) -> Blob:
         """Copy the file `source` in, durably.
 
         Raises:

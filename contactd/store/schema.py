@@ -157,7 +157,7 @@ contacts = Table(
     Column("to_value", String(254), nullable=False, server_default=""),
     Column("outcome", String(24), nullable=False),
     Column("text", Text, nullable=False, server_default=""),
-    Column("call", JSON),  # CallFacts, for medium = call
+    Column("call", JSON(none_as_null=True)),  # CallFacts, for medium = call
     Column("call_final", Boolean, nullable=False, server_default="0"),
     Column("filed_at", Instant, nullable=False),
     UniqueConstraint("medium", "external_id"),
@@ -216,7 +216,8 @@ notifications = Table(  # one attempt to reach one person
     Column("address", String(254), nullable=False),
     Column("medium", String(8), nullable=False),
     Column("client_ref", String(80), nullable=False, unique=True),  # AMI ChannelId
-    Column("state", String(16), nullable=False),  # queued, sending, sent, unknown, taken, passed, failed
+    # queued, sending, sent, unknown, taken, passed, failed
+    Column("state", String(16), nullable=False),
     Column("detail", String(200), nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),

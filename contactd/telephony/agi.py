@@ -174,23 +174,33 @@ class AgiListener:
         Raises:
             ConfigurationError: the address cannot be used.
         """
-        settings = self._settings
+        server = await self._bind()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            try:
-                server = await asyncio.start_server(
-                    self._accept, settings.host, settings.port, limit=LINE_LIMIT, backlog=256
-                )
-            except OSError as error:
-                raise ConfigurationError(
-                    f"agi: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-                ) from error
-            self._port = server.sockets[0].getsockname()[1]
+            await server.start_serving()
             try:
                 yield
             finally:
                 self._tasks = None
                 server.close()
+
+    async def _bind(self) -> asyncio.Server:
+        settings = self._settings
+        try:
+            server = await asyncio.start_server(
+                self._accept,
+                settings.host,
+                settings.port,
+                limit=LINE_LIMIT,
+                backlog=256,
+                start_serving=False,
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"agi: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            ) from error
+        self._port = server.sockets[0].getsockname()[1]
+        return server
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Not a coroutine function: asyncio would run it in a task that nobody owns.
@@ -234,7 +244,7 @@ class AgiListener:
             pass  # counted by _answer, which knows the script
         finally:
             self._release(peer)
-            peer.writer.transport.abort() if peer.evicted else peer.writer.close()
+            peer.writer.close()
 
     async def _read_request(self, peer: _Peer) -> AgiRequest:
         try:
@@ -256,8 +266,8 @@ class AgiListener:
                 if not known:
                     outcome = Outcome.UNKNOWN_SCRIPT
                     return
-                outcome, values = await self._ask_handler(request)
-                outcome = await self._say(peer, outcome, values)
+                decided, command = await self._ask_handler(request)
+                outcome = await self._say(peer, decided, command)
                 self._answered += 1
             finally:
                 AGI_REQUESTS.labels(script=script, outcome=outcome).inc()
@@ -271,6 +281,9 @@ class AgiListener:
         except TemporaryFailure as failure:
             log.warning("agi.deferred", reason=str(failure))
             return Outcome.RETRY, answer_command(["retry"])
+        except PermanentFailure as failure:
+            log.warning("agi.declined", reason=str(failure))
+            return Outcome.FAILED, answer_command(["failed"])
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

@@ -357,7 +357,11 @@ class Ami:
         return self._version
 
     def health(self) -> Health:
-        figures = {"events": float(self._received), "logins": float(self._logins)}
+        figures = {
+            "events": self._received,
+            "logins": self._logins,
+            "unanswered": len(self._link.responses) if self._link is not None else 0,
+        }
         component = f"pbx:{self.name}"
         if not self.connected:
             return Health(

@@ -23,14 +23,18 @@ COLUMNS: Final = 17  # of etc/asterisk/cel_custom.conf; more may follow
 SETTLE_S: Final = 2.0  # app_queue writes COMPLETE* after the channel's end, from another thread
 FORGOTTEN_S: Final = 24 * 3600.0  # a call without an end this old will never get one
 DEAD_S: Final = 60.0  # a call that the PBX does not list is over, if it is at least this old
+YEAR_3000: Final = 32_503_680_000  # epoch seconds; later is not a time
 KEEP_S: Final = 60.0  # how long rows of ended channels are kept for others that come late
+MOMENT_S: Final = 0.1  # while bridges are rebuilt for a transfer, others meet for a moment
 MAX_NAME: Final = 254  # characters; the column of the contact
 MAX_HOPS: Final = 8  # Local channels between the caller and a person
 
 _KEPT: Final = frozenset(
-    "CHAN_START ANSWER APP_START BRIDGE_ENTER BRIDGE_EXIT HANGUP CHAN_END LINKEDID_END"
-    " USER_DEFINED".split()
-)
+    {
+        "CHAN_START", "ANSWER", "APP_START", "BRIDGE_ENTER", "BRIDGE_EXIT", "HANGUP", "CHAN_END",
+        "LINKEDID_END", "USER_DEFINED",
+    }
+)  # fmt: skip
 # Channels without anybody at the other end (core_local.c, bridge.c, app_confbridge.c, …).
 _MACHINES: Final = ("Local", "CBAnn", "CBRec", "Announcer", "Recorder", "Surrogate", "Message")
 _OFFER_EVENTS: Final = frozenset({"TAKEN", "PASSED", "NOKEY"})
@@ -89,7 +93,7 @@ def cel_row(fields: Sequence[str]) -> CelRow:
     if len(fields) < COLUMNS:
         raise ValueError(f"{len(fields)} columns instead of {COLUMNS}")
     at = float(fields[0])
-    if not 0 < at < 32_503_680_000 or not fields[1] or not fields[3]:  # the year 3000
+    if not 0 < at < YEAR_3000 or not fields[1] or not fields[3]:
         raise ValueError("no time, event or uniqueid")
     return CelRow(
         at, fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], fields[7],
@@ -117,7 +121,10 @@ def queue_line(text: str) -> QueueLine:
     parts = text.rstrip("\r\n").split("|")
     if len(parts) < 5 or not parts[4]:
         raise ValueError("not time|call id|queue|agent|event")
-    return QueueLine(float(parts[0]), *parts[1:5], values=tuple(parts[5:]))
+    at, call_id, queue, agent, event = parts[:5]
+    if not 0 < int(at) < YEAR_3000:
+        raise ValueError("no time")
+    return QueueLine(float(at), call_id, queue, agent, event, tuple(parts[5:]))
 
 
 def is_hotline_start(row: CelRow, contexts: Collection[str]) -> bool:
@@ -132,9 +139,12 @@ def is_hotline_start(row: CelRow, contexts: Collection[str]) -> bool:
 class _Channel(Generic[Position]):
     """What is kept of a channel. `first` is where its first row is in the file."""
 
-    __slots__ = ("ended", "first", "last_at", "linkedid", "name", "other_half", "rows", "uniqueid")
+    __slots__ = (
+        "ended", "first", "last_at", "linkedid", "name", "order", "other_half", "rows", "uniqueid",
+    )  # fmt: skip
 
-    def __init__(self, row: CelRow, first: Position) -> None:
+    def __init__(self, row: CelRow, first: Position, order: int) -> None:
+        self.order = order  # of the first row in the file
         self.uniqueid = row.uniqueid
         self.name = row.channel
         self.linkedid = row.linkedid
@@ -187,6 +197,7 @@ class CallRecords(Generic[Position]):
         self._pbx = pbx
         self._contexts = frozenset(hotline_contexts)
         self._oldest = _age_key(oldest)
+        self._seen = 0
         self._channels: dict[str, _Channel[Position]] = {}
         self._names: dict[str, str] = {}
         self._open: dict[str, _Channel[Position]] = {}  # not ended, or a call not yet forgotten
@@ -198,13 +209,18 @@ class CallRecords(Generic[Position]):
         self._restarts: list[float] = []
         self._changed: dict[str, None] = {}  # in order
 
+    def anew(self) -> "CallRecords[Position]":
+        """Return an empty one, for reading from the very beginning."""
+        return CallRecords(pbx=self._pbx, hotline_contexts=self._contexts)
+
     # Records in
 
     def add(self, row: CelRow, first: Position) -> None:
         """Take a row; `first` is where it begins in the file."""
         channel = self._channels.get(row.uniqueid)
         if channel is None:
-            channel = self._channels[row.uniqueid] = _Channel(row, first)
+            self._seen += 1
+            channel = self._channels[row.uniqueid] = _Channel(row, first, self._seen)
             self._pair(channel)
         channel.last_at = max(channel.last_at, row.at)
         channel.linkedid = row.linkedid
@@ -339,8 +355,10 @@ class CallRecords(Generic[Position]):
         None: nothing is unfinished. Channels that are not (or not yet) hotline calls count too, for
         the dialplan may send them to the hotline later.
         """
-        channel = next(iter(self._open.values()), None)
-        return channel and (channel.first, channel.uniqueid, channel.started_at)
+        channel = min(self._open.values(), key=lambda channel: channel.order, default=None)
+        if channel is None:
+            return None
+        return channel.first, channel.uniqueid, channel.started_at
 
     def sweep(self, *, horizon: float, live: Collection[str] | None = None) -> None:
         """Drop what no unfinished call can need any more."""
@@ -441,11 +459,12 @@ class CallRecords(Generic[Position]):
             self._met(channel.uniqueid, (channel.started_at, until), frozenset({channel.uniqueid})),
             key=lambda met: met.span,
         )
+        talked = [one for one in met if one.span[1] - one.span[0] >= MOMENT_S]
         takers = {told.uniqueid: told.engineer for told in story.told if told.event == "TAKEN"}
         offered = {line.values[1]: line.agent for line in story.connects()}
         first_by_way: dict[str, str] = {}
         talks = []
-        for one in met:
+        for one in talked or met:
             first = first_by_way.setdefault(one.way, one.uniqueid)
             # Behind a member's Local channel somebody else may be later: an attended transfer.
             member = offered.get(one.way, "") if one.uniqueid == first else ""
@@ -629,8 +648,8 @@ def _outcome(facts: CallFacts, *, lost: bool) -> Outcome:
         return Outcome.ANSWERED
     if facts.voicemail:
         return Outcome.VOICEMAIL
-    if facts.stage == "menu" and facts.keys.endswith("2"):
-        return Outcome.SELF_SERVICE  # the last thing asked for was the progress of a ticket
+    if facts.stage == "menu" and "2" in facts.keys:
+        return Outcome.SELF_SERVICE  # asked for the progress of a ticket, and for nothing else
     if facts.stage == "queue":
         gave_up = facts.end_reason in ("", "ABANDON")
         return Outcome.ABANDONED_QUEUE if gave_up else Outcome.UNREACHED

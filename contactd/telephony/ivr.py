@@ -111,5 +111,3 @@ def pbx_of(uniqueid: str) -> str:
 def _known(value: str) -> str:
     """FastAGI writes `unknown` for a number or name that is not there."""
     return "" if value == "unknown" else value
-
-

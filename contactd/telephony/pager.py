@@ -6,9 +6,7 @@ records before anything is dialled a second time.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Final, Protocol
 
 from contactd.clock import Clock
@@ -16,78 +14,30 @@ from contactd.errors import TemporaryFailure
 from contactd.log import get_logger
 from contactd.metrics import PAGES
 from contactd.routing.oncall import Engineer, Rota, on_duty
-from contactd.tickets.events import PageDue
+from contactd.tickets.contact import Outcome
+from contactd.tickets.events import CallEnded, PageDue
+from contactd.tickets.paging import UNSETTLED, Page, PageBook, PageState, Subject
+from contactd.tickets.service import TicketService
 from contactd.tickets.states import State
 
 log = get_logger()
 
-
-class PageState(StrEnum):
-    QUEUED = "queued"  # decided, not dialled
-    SENDING = "sending"  # handed to the PBX: after a crash the outcome is unknown
-    SENT = "sent"  # the PBX has dialled
-    FAILED = "failed"
-    TAKEN = "taken"
-    PASSED = "passed"
+# Nobody spoke with a caller who waited to the end: outcome -> the prompt that says so.
+PAGED: Final = {
+    Outcome.VOICEMAIL: "page-voicemail",
+    Outcome.ABANDONED_VOICEMAIL: "page-missed",
+    Outcome.UNREACHED: "page-missed",
+}
 
 
-UNSETTLED: Final = frozenset({PageState.QUEUED, PageState.SENDING})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """One attempt to reach one person. `ref` is the channel's id and the dedup key."""
-
-    ref: str
-    ticket_id: int
-    ticket: str
-    engineer: str
-    address: str
-    state: PageState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What a page is about, as it is now."""
-
-    ticket: str
-    state: State
-    site: str
-    vip: bool
-    pbx: str
-
-
-class PageBook(Protocol):
-    async def subject(self, due: PageDue) -> Subject | None: ...
-
-    async def begin(self, due: PageDue, page: Page, *, next_due: datetime | None) -> Page:
-        """Store the page and the timer of the next step, in one transaction; return it as stored.
-
-        Twice with the same `ref`: the stored one is returned and nothing is changed.
-        """
-        ...
-
-    async def find(self, ref: str) -> Page | None: ...
-
-    async def note(self, ref: str, state: PageState, detail: str = "") -> None: ...
-
-    async def hurry(self, ref: str, now: datetime) -> None:
-        """The person passed: make the next step of this page due now."""
-        ...
-
-    async def exhausted(self, due: PageDue) -> None:
-        """Write on the journal that nobody could be reached."""
-        ...
-
-
-class Dial(Protocol):
-    """What the pager asks of a PBX; `Pbx` is one."""
+class Line(Protocol):
+    """What the pager asks of a PBX; `pbx.Pbx` is one."""
 
     @property
     def connected(self) -> bool: ...
 
-    async def page(self, page: Page, *, engineer: Engineer, subject: Subject) -> None:
-        """Ring the person, once per `page.ref` for ever.
+    async def page(self, page: Page, *, engineer: Engineer, subject: Subject, what: str) -> None:
+        """Ring the person, once for a `page.ref` whatever happens.
 
         Raises:
             TemporaryFailure: not dialled, or not known whether it was: ask again with the same ref.
@@ -98,24 +48,33 @@ class Dial(Protocol):
 class Pager:
     """The handler of `PageDue`, and of the keys that people press."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root's words
         self,
         *,
         book: PageBook,
         rota: Callable[[], Awaitable[Rota]],
-        take: Callable[[int, str], Awaitable[bool]],
-        lines: Mapping[str, Dial],
+        tickets: TicketService,
+        lines: Mapping[str, Line],
         clock: Clock,
         next_after: timedelta,
         rounds: int,
     ) -> None:
         self._book = book
         self._rota = rota
-        self._take = take
+        self._tickets = tickets
         self._lines = lines
         self._clock = clock
         self._next_after = next_after
         self._rounds = rounds
+
+    async def call_ended(self, event: CallEnded) -> None:
+        """Have somebody paged if the caller waited to the end and nobody came."""
+        contact = await self._book.call(event.contact_id)
+        what = PAGED.get(contact.outcome) if contact is not None else None
+        if what is not None:
+            await self._book.arm(
+                PageDue(ticket_id=event.ticket_id, contact_id=event.contact_id, step=0, reason=what)
+            )
 
     async def page(self, due: PageDue) -> None:
         """Ring the person whose turn it is and arm the next step.
@@ -126,12 +85,9 @@ class Pager:
         subject = await self._book.subject(due)
         if subject is None or subject.state is not State.NEW:
             return  # taken, or over: nothing is left to do
-        rota = await self._rota()
-        duties = on_duty(rota, subject.site, self._clock.now())
+        duties = on_duty(await self._rota(), subject.site, self._clock.now())
         if due.step >= self._rounds * len(duties):
-            await self._book.exhausted(due)
-            PAGES.labels(outcome="exhausted").inc()
-            log.error("page.exhausted", ticket=subject.ticket, steps=due.step)
+            await self._give_up(due, subject)
             return
         line = self._line(subject.pbx)
         engineer = duties[due.step % len(duties)].engineer
@@ -150,8 +106,9 @@ class Pager:
         if page.state not in UNSETTLED:
             return
         await self._book.note(page.ref, PageState.SENDING)
-        await line.page(page, engineer=engineer, subject=subject)
+        await line.page(page, engineer=engineer, subject=subject, what=due.reason)
         await self._book.note(page.ref, PageState.SENT)
+        await self._journal(due.ticket_id, "page.sent", engineer.key, due.step)
         PAGES.labels(outcome="sent").inc()
         log.info("page.sent", ticket=subject.ticket, engineer=engineer.key, step=due.step)
 
@@ -161,21 +118,37 @@ class Pager:
         if page is None:
             return "late"
         if digit == "1":
-            won = await self._take(page.ticket_id, page.engineer)
-            await self._book.note(ref, PageState.TAKEN if won else PageState.SENT)
+            won = await self._tickets.take(page.ticket_id, page.engineer, how="page")
+            if won:
+                await self._book.note(ref, PageState.TAKEN)
             PAGES.labels(outcome="taken" if won else "late").inc()
             return "taken" if won else "late"
         if digit == "2":
             await self._book.note(ref, PageState.PASSED)
-            await self._book.hurry(ref, self._clock.now())
-        PAGES.labels(outcome="passed").inc()
+            await self._journal(page.ticket_id, "page.passed", page.engineer, 0)
+        await self._book.hurry(_due_of(page), self._clock.now())
+        PAGES.labels(outcome="passed" if digit == "2" else "no_key").inc()
         return "passed"
 
-    def _line(self, pbx: str) -> Dial:
+    async def _give_up(self, due: PageDue, subject: Subject) -> None:
+        PAGES.labels(outcome="exhausted").inc()
+        await self._journal(due.ticket_id, "page.exhausted", "", due.step)
+        log.error("page.exhausted", ticket=subject.ticket, steps=due.step)
+
+    async def _journal(self, ticket: int, action: str, engineer: str, step: int) -> None:
+        body = {"engineer": engineer, "step": step}
+        await self._tickets.note(ticket, action, actor="system", body=body)
+
+    def _line(self, pbx: str) -> Line:
         """Return the PBX to ring through: the call's own, else any that is connected."""
-        candidates = [self._lines[pbx]] if pbx in self._lines else []
-        candidates += [line for name, line in self._lines.items() if name != pbx]
-        for line in candidates:
-            if line.connected:
-                return line
+        names = sorted(self._lines, key=lambda name: name != pbx)
+        for name in names:
+            if self._lines[name].connected:
+                return self._lines[name]
         raise TemporaryFailure("no PBX is connected to ring through")
+
+
+def _due_of(page: Page) -> PageDue:
+    """Return the step that `page` was; its ref is `page-<contact>-<step>`."""
+    _, contact, step = page.ref.split("-")
+    return PageDue(ticket_id=page.ticket_id, contact_id=int(contact), step=int(step), reason="")

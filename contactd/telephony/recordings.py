@@ -34,7 +34,7 @@ class Recordings:
         self,
         *,
         attachments: Attachments,
-        put: Callable[[Path, str], Awaitable[Blob]],
+        put: Callable[[Path, str], Awaitable[Blob]],  # file, media type
         roots: Mapping[str, Path],
         clock: Clock,
     ) -> None:
@@ -53,7 +53,9 @@ class Recordings:
         if contact is None or contact.call is None:
             return
         call = contact.call
-        for kind, name in (("recording", call.recording), ("voicemail", call.voicemail)):
+        # Asterisk opens the recording with the call but writes only while somebody talks.
+        recording = call.recording if call.answered_at is not None else ""
+        for kind, name in (("recording", recording), ("voicemail", call.voicemail)):
             if name:
                 await self._keep_one(event.contact_id, kind, contact, name)
 

@@ -86,6 +86,7 @@ class ContactSlip:
     open_before: "TicketSlip | str"
     new: bool
     changed: bool = False
+    opens: bool = False  # a ticket is opened for it in this batch
     ended: bool = False  # its call's facts became final in this batch
 
     @property
@@ -96,7 +97,7 @@ class ContactSlip:
     def events(self) -> Iterator[Event]:
         """Yield what happened; ids are known by now."""
         ticket_id = self.ticket.ticket.id
-        if self.new and self.opened:
+        if self.opens:
             yield TicketOpened(ticket_id=ticket_id)
         elif self.new:
             yield ContactAdded(ticket_id=ticket_id, contact_id=self.id)
@@ -105,7 +106,7 @@ class ContactSlip:
 
 
 class Filing:
-    """Decides on contacts one after the other; `people`, `tickets`, `contacts` are what came out."""
+    """Decides on contacts one by one; `people`, `tickets` and `contacts` are what came out."""
 
     def __init__(self, known: Known, policy: TicketPolicy, now: datetime) -> None:
         self._branches = known.branches
@@ -149,7 +150,7 @@ class Filing:
         own.entries += decision.entries
         self.tickets.append(own)
         slip.ticket, slip.opened, slip.open_before = own, True, old
-        slip.changed = True
+        slip.opens = slip.changed = True
 
     def filed(self, slip: ContactSlip) -> Filed:
         """Return where the contact went; everything is stored by now."""
@@ -190,6 +191,7 @@ class Filing:
             opened=opened,
             open_before=before or "",
             new=True,
+            opens=opened,
             ended=contact.call is not None and contact.call.final,
         )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -24,7 +24,7 @@ class TicketPolicy:
     join_within: timedelta = timedelta(hours=4)  # 0: never
     default_queue: str = "desk"
     home_country: str = "CN"  # ISO 3166; how numbers without a country are read
-    matrix: Matrix = MATRIX
+    matrix: Matrix = field(default_factory=lambda: MATRIX)
     answer_within: timedelta = timedelta(minutes=30)
     remote_within: timedelta = timedelta(hours=2)
 
@@ -264,7 +264,9 @@ def take(ticket: Ticket, engineer: str, *, how: str, now: datetime) -> Decision 
     return _acknowledged(ticket, engineer, how=how, at=now, now=now)
 
 
-def note(ticket: Ticket, action: str, *, actor: str, body: dict[str, Any], now: datetime) -> Decision:
+def note(
+    ticket: Ticket, action: str, *, actor: str, body: dict[str, Any], now: datetime
+) -> Decision:
     """Write an entry that changes nothing else, e.g. `page.sent`."""
     return Decision(ticket=ticket, entries=(_entry(ticket, now, actor, action, body),))
 
@@ -284,19 +286,18 @@ def promise(
     ticket: Ticket, policy: TicketPolicy, now: datetime
 ) -> tuple[Promise, datetime | None, bool]:
     """Return what was promised next, until when, and whether that is past."""
-    match ticket.state:
-        case State.NEW:
-            kind, until = Promise.ANSWER, ticket.opened_at + policy.answer_within
-        case State.IN_PROGRESS:
-            kind, until = Promise.REMOTE, ticket.opened_at + policy.remote_within
-        case State.PENDING | State.RESOLVED | State.CLOSED | State.CANCELLED:
-            return Promise.NONE, None, False
+    promised = {
+        State.NEW: (Promise.ANSWER, policy.answer_within),
+        State.IN_PROGRESS: (Promise.REMOTE, policy.remote_within),
+    }.get(ticket.state)
+    if promised is None:
+        return Promise.NONE, None, False
+    kind, within = promised
+    until = ticket.opened_at + within
     return kind, until, now > until
 
 
-def _entry(
-    ticket: Ticket, now: datetime, actor: str, action: str, body: dict[str, Any]
-) -> Draft:
+def _entry(ticket: Ticket, now: datetime, actor: str, action: str, body: dict[str, Any]) -> Draft:
     return Draft(at=now, actor=actor, action=action, state=ticket.state.value, body=body)
 
 
@@ -322,9 +323,7 @@ def _acknowledged(
     )
     body = {"how": how, "engineer": engineer, "acknowledged_at": instant_text(at)}
     action = "acknowledged" if ticket.state is State.NEW else "assigned"
-    return Decision(
-        ticket=taken, entries=(_entry(taken, now, ENGINEER + engineer, action, body),)
-    )
+    return Decision(ticket=taken, entries=(_entry(taken, now, ENGINEER + engineer, action, body),))
 
 
 def _with_call(

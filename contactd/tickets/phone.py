@@ -7,7 +7,7 @@ import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat
 
 # Digits with the separators people and PBXs use; letters would be read as a vanity number.
-_DIALLABLE: Final = re.compile(r"\+?[0-9][0-9 ().\-/]{1,38}")
+_DIALLABLE: Final = re.compile(r"\+?[0-9(][0-9 ().\-/]{1,38}")
 _SEPARATORS: Final = re.compile(r"[ ().\-/]")
 # China's numbering plan: mobile 1[3-9] + 9 digits, 400 and 800 + 7 digits. New mobile ranges are
 # issued faster than the library's data is released, and a known caller must not become two people.
@@ -45,8 +45,9 @@ def address(value: str, *, country: str = "CN") -> str:
     value = value.strip()
     if not _DIALLABLE.fullmatch(value):
         return ""
-    digits = _SEPARATORS.sub("", value).lstrip("+")
-    return digits if 2 < len(digits) <= 15 and digits.strip("0") else ""
+    shown = _SEPARATORS.sub("", value)
+    digits = shown.removeprefix("+")
+    return shown if 2 < len(digits) <= 15 and digits.strip("0") else ""
 
 
 def area_code(number: str) -> str:

@@ -1,6 +1,6 @@
 """What the ticket service needs from storage."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -92,4 +92,7 @@ class UnitOfWork(Protocol):
     async def commit(self) -> None: ...
 
 
-NewWork = Callable[[], AbstractAsyncContextManager[UnitOfWork]]
+class NewWork(Protocol):
+    def __call__(self, *, reads_only: bool = False) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin one transaction; with `reads_only` it waits for no other, and cannot commit."""
+        ...

@@ -12,7 +12,7 @@ from contactd.log import get_logger
 from contactd.signals import Topic
 from contactd.tickets import model
 from contactd.tickets.contact import Contact, Filed, Medium, Replay, Source
-from contactd.tickets.filing import ContactKey, Filing, Known, TicketSlip
+from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, TicketSlip
 from contactd.tickets.journal import Entry
 from contactd.tickets.model import Decision, Progress, Ticket, TicketPolicy
 from contactd.tickets.numbers import day_key, digits_of, is_valid, numbered
@@ -69,7 +69,8 @@ class TicketService:
 
         filed = (await self._transact(file))[0]
         if filed.new_contact and contact.source is Source.LIVE:
-            metrics.FILING.observe((self._clock.now() - contact.received_at).total_seconds())
+            age = self._clock.now() - contact.received_at
+            metrics.FILING.observe(max(age.total_seconds(), 0))
         self._tell([contact], [filed])
         return filed
 
@@ -108,8 +109,6 @@ class TicketService:
                 number = numbered(day, await work.tickets.next_sequence(day, 1))
                 filing.separate(slip, number)
                 await self._store(work, filing)
-                for event in slip.events():
-                    work.emit(event)
             return filing.filed(slip)
 
         filed = await self._transact(do)
@@ -127,9 +126,7 @@ class TicketService:
         async def do(work: UnitOfWork) -> None:
             ticket = await self._find(work, number)
             now = self._clock.now()
-            await self._apply(
-                work, model.act(ticket, action, actor=actor, note=note, now=now)
-            )
+            await self._apply(work, model.act(ticket, action, actor=actor, note=note, now=now))
 
         await self._transact(do)
         self._signal()
@@ -182,7 +179,7 @@ class TicketService:
         number = digits_of(number)
         if not is_valid(number):
             return None
-        async with self._new_work() as work:
+        async with self._new_work(reads_only=True) as work:
             ticket = await work.tickets.find(number)
             if ticket is None:
                 return None
@@ -211,7 +208,7 @@ class TicketService:
         address = address_of(contact, country=self._policy.home_country)
         if not address.value:
             return ""
-        async with self._new_work() as work:
+        async with self._new_work(reads_only=True) as work:
             caller = (await work.people.callers([address])).get(address)
         return caller.ticket.number if caller is not None and caller.ticket is not None else ""
 
@@ -240,9 +237,6 @@ class TicketService:
             for contact in sorted(contacts, key=lambda each: each.received_at)
         }
         await self._store(work, filing)
-        for slip in filing.contacts:
-            for event in slip.events():
-                work.emit(event)
         return [filing.filed(slips[id(contact)]) for contact in contacts]
 
     async def _known(
@@ -267,23 +261,28 @@ class TicketService:
         return Known(seen=seen, callers=callers, branches=branches)
 
     async def _store(self, work: UnitOfWork, filing: Filing) -> None:
-        """Write what was decided: people, tickets, contacts, then the journals."""
+        """Write what was decided: people, tickets, contacts, journals, then what happened."""
         if filing.people:
             ids = await work.people.add(filing.people)
             for person, person_id in zip(filing.people, ids, strict=True):
                 person.person = replace(person.person, id=person_id)
         journals = await self._store_tickets(work, filing.tickets)
-        contacts = filing.contacts
-        new = [slip for slip in contacts if slip.new]
-        if new:
-            contact_ids = await work.contacts.add(new)
-            for slip in new:
-                slip.id = contact_ids[_key(slip.contact)]
-        changed = [slip for slip in contacts if slip.changed and not slip.new]
-        if changed:
-            await work.contacts.save(changed)
+        await self._store_contacts(work, filing.contacts)
         if journals:
             await work.tickets.append(journals)
+        for slip in filing.contacts:
+            for event in slip.events():
+                work.emit(event)
+
+    async def _store_contacts(self, work: UnitOfWork, slips: Sequence[ContactSlip]) -> None:
+        new = [slip for slip in slips if slip.new]
+        changed = [slip for slip in slips if slip.changed and not slip.new]
+        if new:
+            ids = await work.contacts.add(new)
+            for slip in new:
+                slip.id = ids[_key(slip.contact)]
+        if changed:
+            await work.contacts.save(changed)
 
     async def _store_tickets(
         self, work: UnitOfWork, slips: Sequence[TicketSlip]
@@ -293,8 +292,9 @@ class TicketService:
         await self._number(work, [slip for slip in new if not slip.ticket.number])
         sealed: list[tuple[TicketSlip, tuple[Entry, ...]]] = []
         for slip in (*new, *old):
-            ticket = replace(slip.ticket, requester_id=slip.requester.person.id)
-            slip.ticket, entries = model.sealed(ticket, slip.entries)
+            if slip.new:
+                slip.ticket = replace(slip.ticket, requester_id=slip.requester.person.id)
+            slip.ticket, entries = model.sealed(slip.ticket, slip.entries)
             sealed.append((slip, entries))
         if new:
             ids = await work.tickets.add([slip.ticket for slip in new])

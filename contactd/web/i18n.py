@@ -85,8 +85,8 @@ class Clockwork:
         return f"{at.astimezone(self.zone):%H:%M}"
 
     def day(self, day: date) -> str:
-        """Return e.g. 11月20日周五, Fri 20 Nov."""
-        pattern = {Language.ZH: "M月d日EEE", Language.EN: "EEE d MMM"}[self.language]
+        """Return e.g. 11月20日 周五, Fri 20 Nov."""
+        pattern = {Language.ZH: "M月d日 EEE", Language.EN: "EEE d MMM"}[self.language]
         return format_date(day, pattern, locale=Locale(self.language.value))
 
     def weekday(self, day: date) -> str:

@@ -216,7 +216,7 @@ def test_a_mistake_is_told_with_its_place(document: dict[str, Any], line: str) -
 
 
 def test_a_file_that_cannot_be_read_is_told_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="missing.toml: cannot be read: No such file"):
+    with pytest.raises(ConfigurationError, match=r"missing\.toml: cannot be read: No such file"):
         read(tmp_path / "missing.toml")
     (tmp_path / "broken.toml").write_text("[[sites", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=re.escape("broken.toml: not TOML: ")):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from contactd.errors import NotFound
 from contactd.routing.oncall import (
+    ANYWHERE,
     EVERYWHERE,
     FLOOR_KEY,
     FLOOR_TIER,
@@ -160,6 +161,28 @@ def test_the_floor_is_rung_when_nobody_has_a_shift() -> None:
 def test_a_site_that_does_not_exist_is_refused() -> None:
     with pytest.raises(NotFound, match="nowhere"):
         on_duty(rota(), "nowhere", local("2026-11-20 12:00"))
+
+
+def test_for_a_caller_of_no_known_site_everybody_on_duty_is_found_once() -> None:
+    sz = replace(GZ, key="sz", queue="sz")
+    plan = rota(
+        shift("wang", "08:00", "20:00"),
+        shift("li", "08:00", "20:00", tier=2),
+        shift("li", "08:00", "20:00", site="sz"),
+        shift("chen", "08:00", "20:00", tier=3, site=EVERYWHERE),
+        sites=(GZ, sz),
+    )
+    assert who(plan, "2026-11-20 12:00", ANYWHERE) == [(1, "wang"), (1, "li"), (3, "chen")]
+
+
+def test_for_a_caller_of_no_known_site_floors_are_rung_only_when_nobody_is_on_duty() -> None:
+    sites = (GZ, replace(GZ, key="sz", floor="8001"), replace(GZ, key="zh"))
+    found = on_duty(rota(sites=sites), ANYWHERE, local("2026-11-20 12:00"))
+    assert [duty.engineer.number for duty in found] == ["8000", "8001"]
+    half = rota(shift("wang", "00:00", "00:00"), sites=sites)
+    assert who(half, "2026-11-20 12:00", ANYWHERE) == [(1, "wang")]
+    with pytest.raises(NotFound, match="no sites"):
+        on_duty(rota(sites=()), ANYWHERE, local("2026-11-20 12:00"))
 
 
 def test_an_engineer_whom_nobody_knows_leaves_the_others_on_duty() -> None:

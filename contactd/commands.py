@@ -1,0 +1,155 @@
+"""The commands that look or load and end; `__main__` parses their arguments."""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from contactd.clock import SystemClock
+from contactd.errors import NotFound
+from contactd.routing import deskfile
+from contactd.routing.oncall import Why, next_duties, on_duty, problems
+from contactd.settings import Settings
+from contactd.store import desk
+from contactd.store.accounts import Accounts
+from contactd.store.engine import Database, upgrade
+from contactd.store.ledger import Ledger, LedgerDay
+from contactd.store.views import ContactView, Views
+from contactd.telephony.ledger import hotline_calls
+from contactd.tickets import journal
+from contactd.tickets.people import Role
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    if settings.database.migrate_on_start:
+        await upgrade(settings.database_url)
+    database = Database(settings.database_url)
+    async with database.running():
+        yield database
+
+
+async def load(settings: Settings, file: Path) -> int:
+    """Load sites, people and the rota; print what there is and what is wrong with the rota."""
+    read = deskfile.read(file)
+    async with _database(settings) as database:
+        loaded = await desk.load_desk(database, read, SystemClock())
+    print(
+        f"loaded {loaded.sites} sites, {loaded.engineers} engineers, {loaded.people} people, "
+        f"{loaded.shifts} shifts, {loaded.overrides} overrides"
+    )
+    for problem in problems(read.rota()):
+        print(f"warning: {problem}")
+    return os.EX_OK
+
+
+async def create_token(settings: Settings, name: str, role: str) -> int:
+    async with _database(settings) as database:
+        print(await Accounts(database, SystemClock()).create_token(name, Role(role)))
+    return os.EX_OK
+
+
+async def add_user(settings: Settings, name: str, role: str, password: str) -> int:
+    async with _database(settings) as database:
+        await Accounts(database, SystemClock()).add_user(name, password, Role(role))
+    print(f"user {name} may log in as {role}")
+    return os.EX_OK
+
+
+async def ledger(settings: Settings, day: date | None) -> int:
+    """Balance a day and print it; the exit code is 1 if there is a difference."""
+    zone = settings.service.zone
+    balanced = True
+    async with _database(settings) as database:
+        book = Ledger(database, SystemClock(), zone)
+        for pbx in settings.pbx:
+            calls = await hotline_calls(
+                pbx.cel_path,
+                day=day or book.today(),
+                zone=zone,
+                hotline_contexts=pbx.hotline_contexts,
+            )
+            settled = await book.settle(day or book.today(), pbx.name, calls)
+            _print_ledger(settled)
+            balanced = balanced and settled.balanced
+    return os.EX_OK if balanced else 1
+
+
+def _print_ledger(settled: LedgerDay) -> None:
+    word = "balanced" if settled.balanced else "DIFFERENCE"
+    print(
+        f"{settled.day}  {settled.source}  {settled.medium}: {settled.outside} in the PBX's CEL, "
+        f"{settled.contacts} contacts, {len(settled.repaired)} repaired: {word}"
+    )
+    for what, ids in (
+        ("missing here", settled.missing),
+        ("unknown there", settled.extra),
+        ("repaired", settled.repaired),
+    ):
+        for call_id in ids:
+            print(f"  {what}: {call_id}")
+
+
+async def oncall(settings: Settings, at: datetime | None, site: str | None) -> int:
+    """Print who is on duty, until when and why, and who comes next."""
+    now = at or SystemClock().now()
+    async with _database(settings) as database:
+        rota = await desk.rota(database)
+    keys = [place.key for place in rota.sites]
+    if not keys:
+        print("no rota is loaded: contactd load FILE", file=sys.stderr)
+        return os.EX_CONFIG
+    if site is not None and site not in keys:
+        raise NotFound(f"there is no site {site!r}; there are: {', '.join(keys)}")
+    for place in rota.sites:
+        if site not in (None, place.key):
+            continue
+        zone = ZoneInfo(place.zone)
+        print(f"{place.key}  {place.name_zh} / {place.name_en}  {_clock(now, zone)}")
+        for duty in on_duty(rota, place.key, now):
+            tier = "floor " if duty.why is Why.FLOOR else f"tier {duty.tier}"
+            print(
+                f"  {tier}  {duty.engineer.name} ({duty.engineer.key})  {duty.engineer.number}"
+                f"  until {_clock(duty.until, zone)}, by {duty.why}"
+            )
+        for duty in next_duties(rota, place.key, now):
+            print(f"  next: tier {duty.tier}  {duty.engineer.name}  {_clock(duty.since, zone)}")
+    return os.EX_OK
+
+
+async def explain(settings: Settings, number: str) -> int:
+    """Print a ticket: what came in, what was done, and whether its journal is whole."""
+    zone = ZoneInfo(settings.service.zone)
+    async with _database(settings) as database:
+        detail = await Views(database, SystemClock()).ticket(number)
+    ticket = detail.ticket
+    print(
+        f"{ticket.number}  {ticket.state}  {ticket.priority} ({detail.priority_reason})"
+        f"  site {ticket.site or '-'}  engineer {ticket.engineer or '-'}"
+    )
+    for contact in detail.contacts:
+        print(f"  {_clock(contact.received_at, zone)}  {_contact(contact)}")
+    for entry in detail.journal:
+        body = ", ".join(f"{key} {value}" for key, value in entry.body.items() if value != "")
+        print(f"  {entry.seq:3}  {_clock(entry.at, zone)}  {entry.actor}  {entry.action}  {body}")
+    broken = journal.verify(detail.journal, last_hash=detail.journal_hash)
+    print(f"  journal: BROKEN: {broken}" if broken else "  journal: whole")
+    return os.EX_DATAERR if broken else os.EX_OK
+
+
+def _contact(contact: ContactView) -> str:
+    text = f"{contact.medium} {contact.external_id}: {contact.outcome}"
+    call = contact.call
+    if call is None:
+        return text
+    for word, value in (("waited", call.waited), ("talked", call.talked)):
+        if value is not None:
+            text += f", {word} {value / timedelta(seconds=1):.0f} s"
+    return text + "".join(f", {leg.engineer}" for leg in call.legs)
+
+
+def _clock(at: datetime, zone: ZoneInfo) -> str:
+    return f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,250 @@
+"""The desk file in the database: sites, people with their numbers, and the rota."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from sqlalchemy import bindparam, delete, insert, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contactd.clock import Clock
+from contactd.log import get_logger
+from contactd.routing.deskfile import DeskFile, EngineerEntry, PersonEntry
+from contactd.routing.oncall import Rota
+from contactd.store.engine import Database
+from contactd.store.schema import addresses, contacts, people, rotas, sites, tickets
+from contactd.store.upsert import upsert
+from contactd.tickets.people import MAIL, PHONE
+
+log = get_logger()
+
+REQUESTER: Final = "requester"
+ENGINEER: Final = "engineer"
+
+_ROTA: Final = TypeAdapter(Rota)
+_CHUNK: Final = 400  # values in one IN (…)
+
+_PUT_SITES: Final = upsert(sites, ["key"])
+_PUT_ADDRESSES: Final = upsert(addresses, ["kind", "value"])
+_BODY: Final = select(rotas.c.body).where(rotas.c.id == 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What was loaded; `changed` when the rota is not what it was before."""
+
+    sites: int
+    engineers: int
+    people: int
+    shifts: int
+    overrides: int
+    changed: bool
+
+
+async def rota(database: Database) -> Rota:
+    """Return the rota as it was loaded last; one without sites if none was.
+
+    Raises:
+        TemporaryFailure: the database is away.
+    """
+    async with database.reading() as connection:
+        body = (await connection.execute(_BODY)).scalar_one_or_none()
+    if body is None:
+        return Rota(sites=(), engineers=(), shifts=(), overrides=())
+    return _ROTA.validate_python(body)
+
+
+async def load_desk(database: Database, desk: DeskFile, clock: Clock) -> Loaded:
+    """Make the database's sites, people and rota those of the desk file; safe to repeat.
+
+    Sites and people who are not in the file any more stay, since tickets name them, but are not
+    on duty. Somebody who called before and was only a number becomes the person who has this
+    number now, tickets and all.
+
+    Raises:
+        TemporaryFailure: nothing was stored.
+    """
+    # Nobody files a contact meanwhile: a number must not become two people.
+    async with database.new_work() as work:
+        connection = work.connection
+        await _load_sites(connection, desk)
+        ids = await _load_people(connection, desk, clock)
+        await _load_addresses(connection, desk, ids)
+        changed = await _load_rota(connection, desk, clock)
+        await work.commit()
+    loaded = Loaded(
+        sites=len(desk.sites),
+        engineers=len(desk.engineers),
+        people=len(desk.people),
+        shifts=len(desk.shifts),
+        overrides=len(desk.overrides),
+        changed=changed,
+    )
+    log.info("desk.loaded", sites=loaded.sites, people=len(ids), rota_changed=changed)
+    return loaded
+
+
+async def _load_sites(connection: AsyncConnection, desk: DeskFile) -> None:
+    await connection.execute(
+        _PUT_SITES[connection.dialect.name],
+        [
+            {
+                "key": site.key,
+                "name_zh": site.name_zh,
+                "name_en": site.name_en,
+                "zone": site.zone,
+                "language": site.language,
+                "queue": site.queue,
+                "floor": site.floor,
+                "area_code": site.area_code,
+            }
+            for site in desk.rota().sites
+        ],
+    )
+
+
+def _everybody(desk: DeskFile) -> list[EngineerEntry | PersonEntry]:
+    return [*desk.engineers, *desk.people]
+
+
+async def _load_people(
+    connection: AsyncConnection, desk: DeskFile, clock: Clock
+) -> Mapping[str, int]:
+    """Store everybody in the file; return their ids by key."""
+    entries = _everybody(desk)
+    known = await _ids(connection, [entry.key for entry in entries])
+    numbers = await _owners(connection, [each for entry in entries for each in _values(entry)])
+    ids: dict[str, int] = {}
+    for entry in entries:
+        row = _person(entry)
+        person_id = known.get(entry.key) or _caller_of(entry, numbers, ids.values())
+        if person_id is None:
+            added = await connection.execute(
+                insert(people).returning(people.c.id), {**row, "created_at": clock.now()}
+            )
+            person_id = int(added.scalar_one())
+        else:
+            await connection.execute(update(people).where(people.c.id == person_id).values(row))
+        ids[entry.key] = person_id
+    return ids
+
+
+def _person(entry: EngineerEntry | PersonEntry) -> dict[str, Any]:
+    is_engineer = isinstance(entry, EngineerEntry)
+    return {
+        "key": entry.key,
+        "name": entry.name,
+        "department": entry.department,
+        "site": entry.site,
+        "role": ENGINEER if is_engineer else REQUESTER,
+        "vip": isinstance(entry, PersonEntry) and entry.vip,
+        "language": entry.language or "",
+    }
+
+
+def _values(entry: EngineerEntry | PersonEntry) -> list[tuple[str, str]]:
+    """Return what somebody is known by, as (kind, value), the preferred first."""
+    numbers = (entry.number,) if isinstance(entry, EngineerEntry) else entry.numbers
+    return [
+        *((PHONE, number) for number in dict.fromkeys(numbers)),
+        *((MAIL, mail) for mail in dict.fromkeys(mail.lower() for mail in entry.mails)),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Owner:
+    person_id: int
+    nameless: bool  # a caller of whom only the address is known
+
+
+_Owners = Mapping[tuple[str, str], _Owner]
+
+
+def _caller_of(
+    entry: EngineerEntry | PersonEntry, owners: _Owners, taken: Iterable[int]
+) -> int | None:
+    """Return the caller that was only a number and turns out to be this person."""
+    for value in _values(entry):
+        owner = owners.get(value)
+        if owner is not None and owner.nameless and owner.person_id not in taken:
+            return owner.person_id
+    return None
+
+
+async def _ids(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for start in range(0, len(keys), _CHUNK):
+        rows = await connection.execute(
+            select(people.c.key, people.c.id).where(people.c.key.in_(keys[start : start + _CHUNK]))
+        )
+        found |= {row.key: row.id for row in rows}
+    return found
+
+
+async def _owners(
+    connection: AsyncConnection, values: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], _Owner]:
+    found: dict[tuple[str, str], _Owner] = {}
+    for start in range(0, len(values), _CHUNK):
+        rows = await connection.execute(
+            select(addresses.c.kind, addresses.c.value, people.c.id, people.c.key)
+            .select_from(addresses.join(people, people.c.id == addresses.c.person_id))
+            .where(tuple_(addresses.c.kind, addresses.c.value).in_(values[start : start + _CHUNK]))
+        )
+        for row in rows:
+            owner = _Owner(person_id=row.id, nameless=row.key is None)
+            found[row.kind, row.value] = owner
+    return found
+
+
+async def _load_addresses(
+    connection: AsyncConnection, desk: DeskFile, ids: Mapping[str, int]
+) -> None:
+    """Give everybody in the file exactly the addresses of the file."""
+    wanted = {
+        value: {"person_id": ids[entry.key], "rank": rank}
+        for entry in _everybody(desk)
+        for rank, value in enumerate(_values(entry))
+    }
+    before = await _owners(connection, list(wanted))
+    people_ids = list(ids.values())
+    for start in range(0, len(people_ids), _CHUNK):
+        some = people_ids[start : start + _CHUNK]
+        await connection.execute(delete(addresses).where(addresses.c.person_id.in_(some)))
+    if wanted:
+        await connection.execute(
+            _PUT_ADDRESSES[connection.dialect.name],
+            [{"kind": kind, "value": value, **row} for (kind, value), row in wanted.items()],
+        )
+    for value, owner in before.items():
+        now_of = int(wanted[value]["person_id"])
+        if owner.nameless and owner.person_id != now_of:
+            await _absorb(connection, owner.person_id, now_of)
+
+
+async def _absorb(connection: AsyncConnection, caller: int, person: int) -> None:
+    """Give `person` everything of a caller whose only address is theirs now."""
+    names = {"caller": caller, "person": person}
+    for statement in _ABSORB:
+        await connection.execute(statement, names)
+
+
+_ABSORB: Final = (
+    update(tickets)
+    .where(tickets.c.requester_id == bindparam("caller"))
+    .values(requester_id=bindparam("person")),
+    update(contacts)
+    .where(contacts.c.person_id == bindparam("caller"))
+    .values(person_id=bindparam("person")),
+    delete(people).where(people.c.id == bindparam("caller")),
+)
+
+
+async def _load_rota(connection: AsyncConnection, desk: DeskFile, clock: Clock) -> bool:
+    body = _ROTA.dump_python(desk.rota(), mode="json")
+    if (await connection.execute(_BODY)).scalar_one_or_none() == body:
+        return False
+    await connection.execute(delete(rotas))
+    await connection.execute(insert(rotas), {"id": 1, "body": body, "loaded_at": clock.now()})
+    return True

@@ -1,0 +1,1 @@
+"""Alembic's revisions; `contactd migrate` runs them."""

@@ -1,0 +1,326 @@
+"""The durable queue of events: rows of the outbox are claimed, handled and deleted.
+
+At least once: a row is deleted after its handler returned, so that a crash in between runs it
+again. Claims are leases: a process that dies or freezes loses its rows to the others after
+`LEASE`. Handlers decide from the present and may find that nothing is left to do.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+
+from contactd.clock import Clock
+from contactd.errors import ContactdError, TemporaryFailure
+from contactd.log import bound, get_logger
+from contactd.metrics import HANDLER_FAILURES, OUTBOX_LAG, OUTBOX_PARKED
+from contactd.service import Health, HealthState
+from contactd.signals import Signals, Topic, wait
+from contactd.store.engine import Database
+from contactd.store.schema import outbox
+from contactd.tickets.events import KINDS, Event
+
+log = get_logger()
+
+LEASE: Final = timedelta(seconds=60)
+HANDLER_LIMIT: Final = timedelta(seconds=50)  # shorter than the lease: nobody else has the row yet
+MOST_ATTEMPTS: Final = 20  # 68 minutes with the pauses below
+LONGEST_PAUSE: Final = timedelta(minutes=5)
+LATE: Final = timedelta(seconds=60)  # a lag that the operator should hear of
+_MOST_AT_ONCE: Final = 16
+_QUICK: Final = timedelta(seconds=0.25)
+
+Handlers = Mapping[type[Event], Callable[[Any], Awaitable[None]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxFigures:
+    waiting: int = 0  # due and not done
+    retrying: int = 0  # failed before, will be tried again
+    parked: int = 0  # given up
+    lag: timedelta = timedelta(0)  # age of the oldest row that is due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claimed:
+    id: int
+    kind: str
+    body: Mapping[str, Any]
+    attempts: int
+    due_at: datetime
+    lease_until: datetime  # also proves that the row is still ours
+
+
+# CTEs with FOR UPDATE are evaluated once; in a sub-select PostgreSQL could run the LIMIT again for
+# each row. SQLite has no FOR UPDATE and needs none: the transaction has begun IMMEDIATE.
+_due = (
+    select(outbox.c.id)
+    .where(
+        outbox.c.parked_at.is_(None),
+        outbox.c.due_at <= bindparam("now", type_=outbox.c.due_at.type),
+        or_(
+            outbox.c.lease_until.is_(None),
+            outbox.c.lease_until <= bindparam("now", type_=outbox.c.due_at.type),
+        ),
+    )
+    .order_by(outbox.c.due_at, outbox.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+    .cte("due")
+)
+_CLAIM: Final = (
+    update(outbox)
+    .where(outbox.c.id.in_(select(_due.c.id)))
+    .values(lease_until=bindparam("lease"))
+    .returning(
+        outbox.c.id,
+        outbox.c.kind,
+        outbox.c.body,
+        outbox.c.attempts,
+        outbox.c.due_at,
+        outbox.c.lease_until,
+    )
+)
+_OURS: Final = and_(
+    outbox.c.id == bindparam("row"),
+    outbox.c.lease_until == bindparam("ours", type_=outbox.c.lease_until.type),
+)
+_DONE: Final = delete(outbox).where(_OURS)
+_RETURN: Final = update(outbox).where(_OURS).values(lease_until=None)
+_FAILED: Final = (
+    update(outbox)
+    .where(_OURS)
+    .values(
+        lease_until=None,
+        attempts=bindparam("new_attempts"),
+        due_at=bindparam("new_due_at"),
+        error=bindparam("new_error"),
+        parked_at=bindparam("new_parked_at"),
+    )
+)
+_FIGURES: Final = select(
+    func.count().filter(
+        outbox.c.parked_at.is_(None),
+        outbox.c.due_at <= bindparam("now", type_=outbox.c.due_at.type),
+    ),
+    func.count().filter(outbox.c.parked_at.is_(None), outbox.c.attempts > 0),
+    func.count().filter(outbox.c.parked_at.is_not(None)),
+    func.min(outbox.c.due_at).filter(outbox.c.parked_at.is_(None)),
+)
+
+
+async def figures(database: Database, now: datetime) -> OutboxFigures:
+    """Return how full and how late the outbox is.
+
+    Raises:
+        TemporaryFailure: the database is away.
+    """
+    async with database.reading() as connection:
+        found = await connection.execute(_FIGURES, {"now": now})
+        waiting, retrying, parked, oldest = found.one()
+    lag = max(now - oldest, timedelta(0)) if oldest is not None else timedelta(0)
+    return OutboxFigures(waiting=waiting, retrying=retrying, parked=parked, lag=lag)
+
+
+class Relay:
+    """Hands due events to their handlers; an event without a handler is done.
+
+    Several relays, in one process or in many, share the work. A handler that raises is tried again
+    after a pause that doubles from 2 s to `LONGEST_PAUSE`. After `MOST_ATTEMPTS` the row is parked
+    for an operator to look at, unless the failure is a `TemporaryFailure`: that never parks.
+    """
+
+    name = "outbox"
+
+    def __init__(  # noqa: PLR0913 - four parts and two settings
+        self,
+        database: Database,
+        handlers: Handlers,
+        clock: Clock,
+        signals: Signals,
+        *,
+        workers: int = 2,
+        poll_s: float = 1.0,
+    ) -> None:
+        self._database = database
+        self._handlers = handlers
+        self._clock = clock
+        self._signals = signals
+        self._workers = workers
+        self._poll_s = poll_s
+        self._stopping = False
+        self._figures = OutboxFigures()
+        self._trouble = "not started"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self._stopping = False
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._workers):
+                tasks.create_task(self._work(), name=f"outbox-{number}")
+            watch = tasks.create_task(self._watch(), name="outbox-watch")
+            yield
+            self._stopping = True  # each worker finishes the row in its hands
+            self._signals.raise_here(Topic.OUTBOX)
+            watch.cancel()
+        self._trouble = "stopped"
+
+    def health(self) -> list[Health]:
+        state, detail = self._state()
+        found = self._figures
+        return [
+            Health(
+                component=self.name,
+                state=state,
+                detail=detail,
+                figures={
+                    "lag_s": found.lag.total_seconds(),
+                    "waiting": found.waiting,
+                    "retrying": found.retrying,
+                    "parked": found.parked,
+                },
+            )
+        ]
+
+    def _state(self) -> tuple[HealthState, str]:
+        if self._trouble:
+            return HealthState.DOWN, self._trouble
+        if self._figures.parked:
+            parked = self._figures.parked
+            return (
+                HealthState.DEGRADED,
+                f"{parked} given up: see column error where parked_at is set; "
+                "to try again set parked_at to NULL and attempts to 0",
+            )
+        if self._figures.lag > LATE:
+            lag_s = self._figures.lag.total_seconds()
+            return HealthState.DEGRADED, f"{lag_s:.0f} s behind: see the log for failing handlers"
+        return HealthState.UP, ""
+
+    async def drain(self) -> int:
+        """Run everything that is due now, and return how many rows that were.
+
+        Raises:
+            TemporaryFailure: the database is away.
+        """
+        count = 0
+        while batch := await self._claim(_MOST_AT_ONCE):
+            count += len(batch)
+            await self._run(batch)
+        return count
+
+    async def _work(self) -> None:
+        with self._signals.listening(Topic.OUTBOX) as signalled:
+            most = 1
+            while not self._stopping:
+                try:
+                    batch = await self._claim(most)
+                    if batch:
+                        most = await self._run(batch)
+                        continue
+                except TemporaryFailure as failure:
+                    log.warning("outbox.waiting", reason=str(failure))
+                await wait(signalled, self._poll_s)
+
+    async def _watch(self) -> None:
+        """Keep the figures for the status page and the metrics."""
+        while True:
+            try:
+                self._figures = await figures(self._database, self._clock.now())
+                self._trouble = ""
+            except TemporaryFailure as failure:
+                self._trouble = str(failure)
+            OUTBOX_LAG.set(self._figures.lag.total_seconds())
+            OUTBOX_PARKED.set(self._figures.parked)
+            await asyncio.sleep(self._poll_s)
+
+    async def _claim(self, most: int) -> list[_Claimed]:
+        now = self._clock.now()
+        async with self._database.writing() as connection:
+            found = await connection.execute(
+                _CLAIM, {"now": now, "most": most, "lease": now + LEASE}
+            )
+            rows = [_Claimed(**row) for row in found.mappings()]
+        return sorted(rows, key=lambda row: (row.due_at, row.id))
+
+    async def _run(self, batch: list[_Claimed]) -> int:
+        """Handle claimed rows and settle them in one transaction; return how many to claim next.
+
+        After a slow row the rest goes back, so that another worker can take it; many rows at once
+        are claimed only while they take no time. What a crash leaves unsettled runs again.
+        """
+        started = self._clock.now()
+        outcomes: list[tuple[Any, dict[str, Any]]] = []
+        for row in batch:
+            if self._stopping or self._clock.now() - started > _QUICK:
+                outcomes.append((_RETURN, {}))
+            else:
+                outcomes.append(await self._handle(row))
+        async with self._database.writing() as connection:
+            for row, (statement, values) in zip(batch, outcomes, strict=True):
+                ours = {"row": row.id, "ours": row.lease_until}
+                await connection.execute(statement, ours | values)
+        quick = self._clock.now() - started <= _QUICK
+        return min(2 * len(batch), _MOST_AT_ONCE) if quick else 1
+
+    async def _handle(self, row: _Claimed) -> tuple[Any, dict[str, Any]]:
+        """Run the handler of one row; return the statement that settles it, with its values."""
+        with bound(outbox=row.id, kind=row.kind):
+            try:
+                event = KINDS[row.kind](**row.body)
+                handler = self._handlers.get(type(event))
+                if handler is not None:
+                    async with asyncio.timeout(HANDLER_LIMIT.total_seconds()):
+                        await handler(event)
+            except TemporaryFailure as failure:
+                log.warning("event.deferred", attempts=row.attempts + 1, reason=str(failure))
+                return _FAILED, self._failed(row, failure)
+            except Exception as error:  # the boundary "per outbox row"
+                HANDLER_FAILURES.labels(where=self.name).inc()
+                log.exception("event.failed", attempts=row.attempts + 1)
+                return _FAILED, self._failed(row, error)
+        return _DONE, {}
+
+    def _failed(self, row: _Claimed, error: Exception) -> dict[str, Any]:
+        now = self._clock.now()
+        attempts = row.attempts + 1
+        if isinstance(error, TemporaryFailure):
+            # Long outages must not use up the attempts that a bug has.
+            attempts = max(row.attempts, min(attempts, _LAST_DOUBLING))
+            parks = False
+        else:
+            parks = attempts >= MOST_ATTEMPTS
+        return {
+            "new_attempts": attempts,
+            "new_due_at": now + pause(attempts),
+            "new_error": _words(error)[:400],
+            "new_parked_at": now if parks else None,
+        }
+
+
+def pause(attempts: int) -> timedelta:
+    """Return how long to wait after the failed attempt number `attempts` (1, 2, …)."""
+    return min(timedelta(seconds=2 ** min(attempts, _LAST_DOUBLING)), LONGEST_PAUSE)
+
+
+_LAST_DOUBLING: Final = 9  # 2 ** 9 s is more than LONGEST_PAUSE
+
+
+def _words(error: Exception) -> str:
+    """Return what the row keeps of an error: our own texts, of others where it was raised.
+
+    Texts of other exceptions may hold personal data; they are in the log, with the traceback.
+    """
+    name = type(error).__name__
+    if isinstance(error, ContactdError):
+        return f"{name}: {error}"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return name
+    return f"{name} at {trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"

@@ -1,0 +1,482 @@
+"""Rows <-> values of the tickets' domain; every statement is explicit and built once."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import RowMapping, bindparam, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contactd.clock import Clock
+from contactd.store.schema import addresses, contacts, journal, people, sites, tickets
+from contactd.tickets.contact import (
+    CallFacts,
+    Contact,
+    Direction,
+    Leg,
+    Medium,
+    Outcome,
+    Source,
+)
+from contactd.tickets.filing import Caller, ContactKey, ContactSlip, PersonSlip, Seen
+from contactd.tickets.journal import Entry, instant_text
+from contactd.tickets.model import Ticket
+from contactd.tickets.people import Address, Branch, Person
+from contactd.tickets.priority import Impact, Priority, Urgency
+from contactd.tickets.states import OPEN, State
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+_CHUNK: Final = 400  # values in one IN (…): SQLite before 3.32 takes 999 parameters in all
+_OPEN: Final = sorted(state.value for state in OPEN)
+
+_assignee = people.alias("assignee")
+_older = tickets.alias("older")
+_first = contacts.alias("first")
+
+_TICKET_COLUMNS: Final = [
+    *(column.label(f"t_{column.name}") for column in tickets.c),
+    _assignee.c.key.label("t_assignee"),
+]
+_PERSON_COLUMNS: Final = [column.label(f"p_{column.name}") for column in people.c]
+
+_FIND: Final = select(*_TICKET_COLUMNS).select_from(
+    tickets.outerjoin(_assignee, _assignee.c.id == tickets.c.assignee_id)
+)
+_FIND_BY_ID: Final = _FIND.where(tickets.c.id == bindparam("ticket"))
+_FIND_BY_NUMBER: Final = _FIND.where(tickets.c.number == bindparam("ticket"))
+
+# Of each person the open ticket that somebody spoke about last.
+_LATEST_OPEN: Final = (
+    select(_older.c.id)
+    .where(_older.c.requester_id == people.c.id, _older.c.state.in_(_OPEN))
+    .order_by(_older.c.last_contact_at.desc(), _older.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_CALLERS: Final = (
+    select(addresses.c.kind, addresses.c.value, *_PERSON_COLUMNS, *_TICKET_COLUMNS)
+    .select_from(
+        addresses.join(people, people.c.id == addresses.c.person_id)
+        .outerjoin(tickets, tickets.c.id == _LATEST_OPEN)
+        .outerjoin(_assignee, _assignee.c.id == tickets.c.assignee_id)
+    )
+    .where(
+        addresses.c.kind == bindparam("kind"),
+        addresses.c.value.in_(bindparam("values", expanding=True)),
+    )
+)
+
+_SEEN: Final = (
+    select(
+        *(column.label(f"c_{column.name}") for column in contacts.c),
+        *_PERSON_COLUMNS,
+        *_TICKET_COLUMNS,
+        (
+            select(func.min(_first.c.id))
+            .where(_first.c.ticket_id == contacts.c.ticket_id)
+            .scalar_subquery()
+            == contacts.c.id
+        ).label("opened"),
+        select(_older.c.number)
+        .where(
+            _older.c.requester_id == people.c.id,
+            _older.c.state.in_(_OPEN),
+            _older.c.id < tickets.c.id,
+        )
+        .order_by(_older.c.last_contact_at.desc(), _older.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label("open_before"),
+    )
+    .select_from(
+        contacts.join(tickets, tickets.c.id == contacts.c.ticket_id)
+        .join(people, people.c.id == contacts.c.person_id)
+        .outerjoin(_assignee, _assignee.c.id == tickets.c.assignee_id)
+    )
+    .where(
+        contacts.c.medium == bindparam("medium"),
+        contacts.c.external_id.in_(bindparam("ids", expanding=True)),
+    )
+)
+
+_BRANCHES: Final = select(
+    sites.c.key, sites.c.queue, sites.c.language, sites.c.zone, sites.c.area_code
+)
+_ENGINEER_NAME: Final = select(people.c.name).where(people.c.key == bindparam("key"))
+_ENGINEERS: Final = select(people.c.key, people.c.id).where(
+    people.c.key.in_(bindparam("keys", expanding=True))
+)
+_ADD_PEOPLE: Final = insert(people).returning(people.c.id, sort_by_parameter_order=True)
+_ADD_ADDRESSES: Final = insert(addresses)
+
+_NEXT_SEQUENCE: Final = text(
+    "INSERT INTO sequences (day, last) VALUES (:day, :count)"
+    " ON CONFLICT (day) DO UPDATE SET last = sequences.last + excluded.last RETURNING last"
+)
+_ADD_TICKETS: Final = insert(tickets).returning(tickets.c.number, tickets.c.id)
+_SAVE_TICKET: Final = (
+    update(tickets)
+    .where(tickets.c.id == bindparam("ticket"))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "site",
+                "state",
+                "impact",
+                "urgency",
+                "priority",
+                "priority_reason",
+                "title",
+                "assignee_id",
+                "acknowledged_at",
+                "closed_at",
+                "last_contact_at",
+                "updated_at",
+                "journal_seq",
+                "journal_hash",
+            )
+        }
+    )
+)
+_APPEND: Final = insert(journal)
+
+_ADD_CONTACTS: Final = insert(contacts).returning(
+    contacts.c.medium, contacts.c.external_id, contacts.c.id
+)
+_SAVE_CONTACT: Final = (
+    update(contacts)
+    .where(contacts.c.id == bindparam("contact"))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "ticket_id",
+                "received_at",
+                "from_value",
+                "from_name",
+                "to_value",
+                "outcome",
+                "text",
+                "call",
+                "call_final",
+            )
+        }
+    )
+)
+
+
+class SqlPeople:
+    def __init__(self, connection: AsyncConnection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    async def callers(self, addresses: Collection[Address]) -> dict[Address, Caller]:
+        found: dict[Address, Caller] = {}
+        for kind in sorted({address.kind for address in addresses}):
+            values = sorted(address.value for address in addresses if address.kind == kind)
+            for some in _chunks(values):
+                rows = await self._connection.execute(_CALLERS, {"kind": kind, "values": some})
+                for row in rows.mappings():
+                    address = Address(kind=row["kind"], value=row["value"])
+                    ticket = None if row["t_id"] is None else _ticket(row)
+                    found[address] = Caller(person=_person(row), ticket=ticket)
+        return found
+
+    async def branches(self) -> dict[str, Branch]:
+        rows = await self._connection.execute(_BRANCHES)
+        return {row["key"]: Branch(**row) for row in rows.mappings()}
+
+    async def add(self, slips: Sequence[PersonSlip]) -> list[int]:
+        now = self._clock.now()
+        rows: list[Row] = [{"name": "", "created_at": now} for _ in slips]
+        added = await self._connection.execute(_ADD_PEOPLE, rows)
+        ids = [int(number) for number in added.scalars()]
+        known_by = [
+            {"kind": slip.address.kind, "value": slip.address.value, "person_id": person_id}
+            for slip, person_id in zip(slips, ids, strict=True)
+            if slip.address.value
+        ]
+        if known_by:
+            await self._connection.execute(_ADD_ADDRESSES, known_by)
+        return ids
+
+    async def engineer_name(self, key: str) -> str | None:
+        name = (await self._connection.execute(_ENGINEER_NAME, {"key": key})).scalar_one_or_none()
+        return None if name is None else str(name)
+
+
+class SqlTickets:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def find(self, ticket: int | str) -> Ticket | None:
+        statement = _FIND_BY_ID if isinstance(ticket, int) else _FIND_BY_NUMBER
+        row = (await self._connection.execute(statement, {"ticket": ticket})).mappings().first()
+        return None if row is None else _ticket(row)
+
+    async def next_sequence(self, day: str, count: int) -> int:
+        taken = await self._connection.execute(_NEXT_SEQUENCE, {"day": day, "count": count})
+        return int(taken.scalar_one()) - count + 1
+
+    async def add(self, tickets: Sequence[Ticket]) -> dict[str, int]:
+        rows = await self._rows(tickets)
+        for row, ticket in zip(rows, tickets, strict=True):
+            row["number"] = ticket.number
+            row["requester_id"] = ticket.requester_id
+            row["opened_at"] = ticket.opened_at
+        added = await self._connection.execute(_ADD_TICKETS, rows)
+        return {number: int(ticket_id) for number, ticket_id in added}
+
+    async def save(self, tickets: Sequence[Ticket]) -> None:
+        rows = [
+            {"ticket": ticket.id, **{f"new_{name}": value for name, value in row.items()}}
+            for ticket, row in zip(tickets, await self._rows(tickets), strict=True)
+        ]
+        await self._connection.execute(_SAVE_TICKET, rows)
+
+    async def append(self, entries: Sequence[tuple[int, Entry]]) -> None:
+        rows = [
+            {
+                "ticket_id": ticket_id,
+                "seq": entry.seq,
+                "at": entry.at,
+                "actor": entry.actor[:80],
+                "action": entry.action,
+                "state": entry.state,
+                "body": dict(entry.body),
+                "prev_hash": entry.prev_hash,
+                "hash": entry.hash,
+            }
+            for ticket_id, entry in entries
+        ]
+        await self._connection.execute(_APPEND, rows)
+
+    async def _rows(self, tickets: Sequence[Ticket]) -> list[Row]:
+        """Return what may change of each ticket; an assignee nobody knows (the floor) is NULL."""
+        keys = sorted({ticket.assignee for ticket in tickets} - {""})
+        ids: dict[str, int] = {}
+        if keys:
+            found = await self._connection.execute(_ENGINEERS, {"keys": keys})
+            ids = {row.key: row.id for row in found}
+        return [
+            {
+                "site": ticket.site or None,
+                "state": ticket.state.value,
+                "impact": int(ticket.impact),
+                "urgency": int(ticket.urgency),
+                "priority": ticket.priority.value,
+                "priority_reason": ticket.priority_reason,
+                "title": ticket.title,
+                "assignee_id": ids.get(ticket.assignee),
+                "acknowledged_at": ticket.acknowledged_at,
+                "closed_at": ticket.closed_at,
+                "last_contact_at": ticket.last_contact_at,
+                "updated_at": ticket.updated_at,
+                "journal_seq": ticket.journal_seq,
+                "journal_hash": ticket.journal_hash,
+            }
+            for ticket in tickets
+        ]
+
+
+class SqlContacts:
+    def __init__(self, connection: AsyncConnection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    async def seen(self, keys: Collection[ContactKey]) -> dict[ContactKey, Seen]:
+        found: dict[ContactKey, Seen] = {}
+        for medium in sorted({medium for medium, _ in keys}):
+            ids = sorted(external_id for each, external_id in keys if each is medium)
+            for some in _chunks(ids):
+                rows = await self._connection.execute(_SEEN, {"medium": medium.value, "ids": some})
+                for row in rows.mappings():
+                    seen = _seen(row)
+                    found[seen.contact.medium, seen.contact.external_id] = seen
+        return found
+
+    async def add(self, slips: Sequence[ContactSlip]) -> dict[ContactKey, int]:
+        now = self._clock.now()
+        rows = [
+            {
+                "person_id": slip.person.person.id,
+                "medium": slip.contact.medium.value,
+                "external_id": slip.contact.external_id,
+                "direction": slip.contact.direction.value,
+                "source": slip.contact.source.value,
+                "filed_at": now,
+                **_contact_row(slip),
+            }
+            for slip in slips
+        ]
+        added = await self._connection.execute(_ADD_CONTACTS, rows)
+        return {(Medium(medium), external_id): int(key) for medium, external_id, key in added}
+
+    async def save(self, slips: Sequence[ContactSlip]) -> None:
+        rows = [
+            {
+                "contact": slip.id,
+                **{f"new_{name}": value for name, value in _contact_row(slip).items()},
+            }
+            for slip in slips
+        ]
+        await self._connection.execute(_SAVE_CONTACT, rows)
+
+
+def call_row(facts: CallFacts) -> Row:
+    """Return the facts of a call as the JSON column and the API hold them; lengths in seconds."""
+    return {
+        "pbx": facts.pbx,
+        "did": facts.did,
+        "final": facts.final,
+        "stage": facts.stage,
+        "queue": facts.queue,
+        "queued_at": _text(facts.queued_at),
+        "answered_at": _text(facts.answered_at),
+        "ended_at": _text(facts.ended_at),
+        "waited_s": _seconds(facts.waited),
+        "talked_s": _seconds(facts.talked),
+        "legs": [
+            {
+                "engineer": leg.engineer,
+                "answered_at": _text(leg.answered_at),
+                "ended_at": _text(leg.ended_at),
+            }
+            for leg in facts.legs
+        ],
+        "passed_by": list(facts.passed_by),
+        "end_reason": facts.end_reason,
+        "hangup_cause": facts.hangup_cause,
+        "keys": facts.keys,
+        "recording": facts.recording,
+        "voicemail": facts.voicemail,
+    }
+
+
+def call_facts(row: Mapping[str, Any]) -> CallFacts:
+    """Return what `call_row` wrote down."""
+    return CallFacts(
+        pbx=row["pbx"],
+        did=row["did"],
+        final=row["final"],
+        stage=row["stage"],
+        queue=row["queue"],
+        queued_at=_instant(row["queued_at"]),
+        answered_at=_instant(row["answered_at"]),
+        ended_at=_instant(row["ended_at"]),
+        waited=_length(row["waited_s"]),
+        talked=_length(row["talked_s"]),
+        legs=tuple(
+            Leg(
+                engineer=leg["engineer"],
+                answered_at=datetime.fromisoformat(leg["answered_at"]),
+                ended_at=_instant(leg["ended_at"]),
+            )
+            for leg in row["legs"]
+        ),
+        passed_by=tuple(row["passed_by"]),
+        end_reason=row["end_reason"],
+        hangup_cause=row["hangup_cause"],
+        keys=row["keys"],
+        recording=row["recording"],
+        voicemail=row["voicemail"],
+    )
+
+
+def _text(at: datetime | None) -> str | None:
+    return None if at is None else instant_text(at)
+
+
+def _instant(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    return None if length is None else length.total_seconds()
+
+
+def _length(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _contact_row(slip: ContactSlip) -> Row:
+    contact = slip.contact
+    return {
+        "ticket_id": slip.ticket.ticket.id,
+        "received_at": contact.received_at,
+        "from_value": contact.from_value,
+        "from_name": contact.from_name,
+        "to_value": contact.to_value,
+        "outcome": contact.outcome.value,
+        "text": contact.text,
+        "call": None if contact.call is None else call_row(contact.call),
+        "call_final": contact.call is not None and contact.call.final,
+    }
+
+
+def _ticket(row: RowMapping) -> Ticket:
+    return Ticket(
+        id=row["t_id"],
+        number=row["t_number"],
+        requester_id=row["t_requester_id"],
+        site=row["t_site"] or "",
+        state=State(row["t_state"]),
+        impact=Impact(row["t_impact"]),
+        urgency=Urgency(row["t_urgency"]),
+        priority=Priority(row["t_priority"]),
+        priority_reason=row["t_priority_reason"],
+        title=row["t_title"],
+        assignee=row["t_assignee"] or "",
+        opened_at=row["t_opened_at"],
+        acknowledged_at=row["t_acknowledged_at"],
+        closed_at=row["t_closed_at"],
+        last_contact_at=row["t_last_contact_at"],
+        updated_at=row["t_updated_at"],
+        journal_seq=row["t_journal_seq"],
+        journal_hash=row["t_journal_hash"],
+    )
+
+
+def _person(row: RowMapping) -> Person:
+    return Person(
+        id=row["p_id"],
+        key=row["p_key"] or "",
+        name=row["p_name"],
+        site=row["p_site"] or "",
+        vip=row["p_vip"],
+        language=row["p_language"],
+    )
+
+
+def _seen(row: RowMapping) -> Seen:
+    contact = Contact(
+        medium=Medium(row["c_medium"]),
+        external_id=row["c_external_id"],
+        received_at=row["c_received_at"],
+        direction=Direction(row["c_direction"]),
+        source=Source(row["c_source"]),
+        from_value=row["c_from_value"],
+        from_name=row["c_from_name"],
+        to_value=row["c_to_value"],
+        outcome=Outcome(row["c_outcome"]),
+        text=row["c_text"],
+        call=None if row["c_call"] is None else call_facts(row["c_call"]),
+    )
+    ticket = _ticket(row)
+    opened = bool(row["opened"])
+    return Seen(
+        contact_id=row["c_id"],
+        contact=contact,
+        person=_person(row),
+        ticket=ticket,
+        opened=opened,
+        open_ticket=(row["open_before"] or "") if opened else ticket.number,
+    )
+
+
+def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]

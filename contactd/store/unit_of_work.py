@@ -1,0 +1,72 @@
+"""One transaction: repositories in, rows and outbox out."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from sqlalchemy import bindparam, insert, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contactd.clock import Clock
+from contactd.store.repositories import SqlContacts, SqlPeople, SqlTickets
+from contactd.store.schema import Instant, outbox
+from contactd.tickets.contact import Cursor
+from contactd.tickets.events import Due, Event
+
+_ADD_EVENTS: Final = insert(outbox)
+_ADD_UNIQUE_EVENTS: Final = {
+    "sqlite": sqlite.insert(outbox).on_conflict_do_nothing(index_elements=["dedup_key"]),
+    "postgresql": postgresql.insert(outbox).on_conflict_do_nothing(index_elements=["dedup_key"]),
+}
+_READ_TO: Final = text(
+    "INSERT INTO cursors (source, position, updated_at) VALUES (:source, :position, :now)"
+    " ON CONFLICT (source) DO UPDATE"
+    " SET position = excluded.position, updated_at = excluded.updated_at"
+).bindparams(bindparam("now", type_=Instant))
+
+
+class SqlUnitOfWork:
+    """See `tickets.ports.UnitOfWork`. `connection` is for repositories of other packages."""
+
+    def __init__(self, connection: AsyncConnection, clock: Clock) -> None:
+        self.connection = connection
+        self.people = SqlPeople(connection, clock)
+        self.tickets = SqlTickets(connection)
+        self.contacts = SqlContacts(connection, clock)
+        self._clock = clock
+        self._events: list[dict[str, Any]] = []
+        self._unique_events: list[dict[str, Any]] = []
+
+    async def read_to(self, cursors: Sequence[Cursor]) -> None:
+        if cursors:
+            now = self._clock.now()
+            await self.connection.execute(
+                _READ_TO,
+                [
+                    {"source": each.source, "position": each.position, "now": now}
+                    for each in cursors
+                ],
+            )
+
+    def emit(self, event: Event | Due) -> None:
+        """Store `event` in the outbox on commit; a `Due` whose key is there already is dropped."""
+        now = self._clock.now()
+        due = event if isinstance(event, Due) else Due(event=event, due_at=now)
+        row = {
+            "kind": type(due.event).__name__,
+            "body": asdict(due.event),
+            "dedup_key": due.dedup_key,
+            "created_at": now,
+            "due_at": due.due_at,
+        }
+        (self._events if due.dedup_key is None else self._unique_events).append(row)
+
+    async def commit(self) -> None:
+        if self._events:
+            await self.connection.execute(_ADD_EVENTS, self._events)
+        if self._unique_events:
+            statement = _ADD_UNIQUE_EVENTS[self.connection.dialect.name]
+            await self.connection.execute(statement, self._unique_events)
+        self._events, self._unique_events = [], []
+        await self.connection.commit()

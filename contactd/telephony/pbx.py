@@ -1,0 +1,347 @@
+"""One Asterisk: its link, its live calls, its queue members, its records, its ledger.
+
+The fast path (AMI) files a call at first sight and keeps the page live; the truth path (the PBX's
+records) says how it went. Each loop here only ever looks: a signal that is lost costs a minute.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from contactd.clock import Clock
+from contactd.errors import ContactdError, PermanentFailure, TemporaryFailure
+from contactd.log import bound, get_logger
+from contactd.metrics import ROSTER_CHANGES
+from contactd.routing.oncall import Engineer, Rota, on_duty
+from contactd.service import Health, HealthState
+from contactd.settings import HotlineSettings, PbxSettings
+from contactd.signals import Signals, Topic, wait
+from contactd.telephony import roster
+from contactd.telephony.ami import Ami, AmiEvent, AmiSettings, OriginateOutcome
+from contactd.telephony.calls import (
+    CALL_EVENTS,
+    Answered,
+    Arrived,
+    CallTracker,
+    Change,
+    Ended,
+    LiveCall,
+)
+from contactd.telephony.intake import Intake
+from contactd.telephony.ledger import has_channel, hotline_calls
+from contactd.telephony.ordered import OrderedByKey
+from contactd.telephony.replay import Look, PbxFiles, PbxRecords
+from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Outcome
+from contactd.tickets.paging import Page, PageState, Subject
+from contactd.tickets.service import TicketService
+
+log = get_logger()
+
+ACTION_S: Final = 5.0
+RETRY_S: Final = 5.0  # after the turn of a loop failed for a reason that passes
+YESTERDAY_FOR: Final = timedelta(hours=1)  # after midnight the day before is still balanced
+MEMBERS_CHANGED: Final = frozenset(
+    {"QueueMemberAdded", "QueueMemberRemoved", "QueueMemberPenalty", "Reload"}
+)
+EVENTS: Final = CALL_EVENTS | MEMBERS_CHANGED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What every PBX needs of the rest of the program.
+
+    `settle` balances the ledger of one day with the calls that a PBX's records have.
+    """
+
+    tickets: TicketService
+    intake: Intake
+    rota: Callable[[], Awaitable[Rota]]
+    load_cursor: Callable[[str], Awaitable[str | None]]
+    settle: Callable[[date, str, Mapping[str, datetime]], Awaitable[object]]
+    clock: Clock
+    signals: Signals
+    zone: str
+
+
+class Pbx:
+    """One PBX as a service; `Line` of the pager."""
+
+    def __init__(self, settings: PbxSettings, hotline: HotlineSettings, shared: Shared) -> None:
+        self.name = settings.name
+        self._settings = settings
+        self._hotline = hotline
+        self._shared = shared
+        self._clock = shared.clock
+        self._zone = ZoneInfo(shared.zone)
+        self.calls = CallTracker(hotline_contexts=settings.hotline_contexts)
+        self.filed: dict[str, Filed] = {}  # of live calls
+        self._ami = Ami(
+            AmiSettings(
+                name=settings.name,
+                host=settings.host,
+                port=settings.port,
+                username=settings.username,
+                secret=settings.secret.get_secret_value(),
+                ping_interval_s=settings.ping_interval_s,
+                liveness_s=settings.liveness_s,
+                reconnect_max_s=settings.reconnect_max_s,
+            ),
+            on_event=self._on_event,
+            on_connected=self._on_connected,
+            on_lost=self._on_lost,
+            wanted=EVENTS,
+            clock=shared.clock,
+        )
+        self._work = OrderedByKey(f"calls-{self.name}", on_gap=self._ami.resynchronise)
+        self._records = PbxRecords(
+            PbxFiles(
+                name=settings.name,
+                cel_path=settings.cel_path,
+                queue_log_path=settings.queue_log_path,
+                hotline_contexts=settings.hotline_contexts,
+            ),
+            load_cursor=shared.load_cursor,
+            replay=shared.tickets.replay,
+            clock=shared.clock,
+        )
+        self._troubles: dict[str, str] = {}  # loop -> why its last turn failed
+        self._missing: tuple[str, ...] = ()
+
+    # The service
+
+    @property
+    def connected(self) -> bool:
+        return self._ami.connected
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Catch up with the PBX's records, then follow it."""
+        loops = {
+            "records": (self._replay_records, Topic.REPLAY, self._hotline.replay_interval_s),
+            "roster": (self._write_roster, Topic.ROSTER, self._hotline.roster_interval_s),
+            "ledger": (self._balance, None, self._hotline.ledger_interval_s),
+        }
+        async with self._work.running(), self._ami.running(), asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._loop(what, *loop), name=f"{what}-{self.name}")
+                for what, loop in loops.items()
+            ]
+            yield
+            for task in running:
+                task.cancel()
+
+    def health(self) -> list[Health]:
+        link = self._ami.health()
+        troubles = [f"{what}: {why}" for what, why in self._troubles.items()]
+        troubles += [f"{path} is not there: see cel_path, queue_log_path" for path in self._missing]
+        records = Health(
+            component=f"records:{self.name}",
+            state=HealthState.DEGRADED if troubles else HealthState.UP,
+            detail="; ".join(troubles),
+        )
+        return [link, records]
+
+    async def _loop(
+        self,
+        what: str,
+        turn: Callable[[], Awaitable[float | None]],
+        topic: Topic | None,
+        every_s: float,
+    ) -> None:
+        """Take a turn now, on each signal, and every `every_s` seconds; sooner if it says so."""
+        with self._shared.signals.listening(topic or Topic.BOARD) as wanted:
+            while True:
+                if topic is not None:
+                    wanted.clear()  # before looking: what is raised meanwhile is looked at next
+                try:
+                    pause_s = await turn() or every_s
+                    self._troubles.pop(what, None)
+                except ContactdError as failure:
+                    if self._troubles.get(what) != str(failure):
+                        log.warning(
+                            "pbx.loop_failed", pbx=self.name, loop=what, reason=str(failure)
+                        )
+                    self._troubles[what] = str(failure)
+                    pause_s = RETRY_S
+                if topic is None:
+                    await asyncio.sleep(pause_s)
+                else:
+                    await wait(wanted, pause_s)
+
+    # Fast path
+
+    def _on_event(self, event: AmiEvent) -> None:
+        if event["Event"] in MEMBERS_CHANGED:
+            self._shared.signals.raise_here(Topic.ROSTER)
+        self._follow(self.calls.feed(event, self._clock.now()))
+
+    def _follow(self, changes: list[Change]) -> None:
+        for change in changes:
+            match change:
+                case Arrived():
+                    self._work.submit(change.call_id, partial(self._arrived, change))
+                case Answered():
+                    self._work.submit(change.call_id, partial(self._answered, change))
+                case Ended():
+                    self.filed.pop(change.call_id, None)
+                    self._shared.signals.raise_here(Topic.REPLAY)
+                case _:
+                    pass  # the page shows it, nothing else follows
+        if changes:
+            self._shared.signals.raise_(Topic.BOARD)
+
+    async def _arrived(self, change: Arrived) -> None:
+        contact = Contact(
+            medium=Medium.CALL,
+            external_id=change.call_id,
+            received_at=change.at,
+            from_value=change.caller,
+            from_name=change.name,
+            to_value=change.did,
+            call=CallFacts(pbx=self.name, did=change.did),
+        )
+        with bound(call=change.call_id):
+            try:
+                filed = await self._shared.intake.file(contact)
+            except TemporaryFailure as failure:  # the records bring it, at the latest
+                log.warning("call.not_filed_yet", reason=str(failure))
+                return
+        if self.calls.find(change.call_id) is not None:
+            self.filed[change.call_id] = filed
+
+    async def _answered(self, change: Answered) -> None:
+        """Tell the ticket at once who took the call; the records confirm it when it is over."""
+        call = self.calls.find(change.call_id)
+        if call is None or change.engineer == roster.FLOOR_NAME:
+            return
+        contact = Contact(
+            medium=Medium.CALL,
+            external_id=change.call_id,
+            received_at=call.arrived_at,
+            from_value=call.caller,
+            from_name=call.name,
+            to_value=call.did,
+            outcome=Outcome.ANSWERED,
+            call=CallFacts(
+                pbx=self.name,
+                did=call.did,
+                stage="queue",
+                queue=call.queue,
+                answered_at=change.at,
+                legs=(Leg(engineer=change.engineer, answered_at=change.at),),
+            ),
+        )
+        with bound(call=change.call_id):
+            try:
+                await self._shared.tickets.receive(contact)
+            except TemporaryFailure as failure:
+                log.warning("call.answer_not_noted_yet", reason=str(failure))
+
+    async def _on_connected(self, ami: Ami) -> None:
+        """Ask the PBX how things are, and believe it."""
+        channels = await ami.list("CoreShowChannels")
+        queues = await ami.list("QueueStatus")
+        self._follow(self.calls.resync(channels, queues, self._clock.now()))
+        self._shared.signals.raise_here(Topic.ROSTER)
+        self._shared.signals.raise_here(Topic.REPLAY)
+
+    def _on_lost(self) -> None:
+        self._shared.signals.raise_(Topic.BOARD)
+
+    # Truth path
+
+    async def _replay_records(self) -> float | None:
+        """Read what the PBX has written; return in how many seconds to look again, if soon."""
+        live = None
+        if self._ami.connected:
+            live = [channel.get("Uniqueid", "") for channel in await self._channels()]
+        look: Look = await self._records.look(live)
+        self._missing = tuple(str(path) for path in look.missing)
+        return look.again_in.total_seconds() if look.again_in is not None else None
+
+    async def _channels(self) -> list[AmiEvent]:
+        return await self._ami.list("CoreShowChannels")
+
+    async def _balance(self) -> float | None:
+        """Hold the PBX's own count of today's calls against the contacts."""
+        now = self._clock.now().astimezone(self._zone)
+        days = [now.date()]
+        if (now - YESTERDAY_FOR).date() != now.date():
+            days.append(now.date() - timedelta(days=1))
+        for day in days:
+            calls = await hotline_calls(
+                self._settings.cel_path,
+                day=day,
+                zone=self._shared.zone,
+                hotline_contexts=self._settings.hotline_contexts,
+            )
+            await self._shared.settle(day, self.name, calls)
+        self._shared.signals.raise_(Topic.BOARD)
+        return None
+
+    # The queues' members
+
+    async def _write_roster(self) -> float | None:
+        """Make the members of our queues those who are on duty."""
+        if self._ami.connected and self._settings.write_roster:
+            await self._write_members(await self._ami.list("QueueStatus"))
+        return None
+
+    async def _write_members(self, queue_events: list[AmiEvent]) -> None:
+        rota = await self._shared.rota()
+        now = self._clock.now()
+        want = roster.wanted(
+            rota.sites,
+            {site.key: on_duty(rota, site.key, now) for site in rota.sites},
+            default_queue=self._hotline.default_queue,
+        )
+        steps = roster.difference(want, roster.present(queue_events))
+        for step in steps:
+            action, headers = step.ami()
+            reply = await self._ami.action(action, ACTION_S, **headers)
+            change = type(step).__name__.lower()
+            ROSTER_CHANGES.labels(pbx=self.name, change=change).inc()
+            if not reply.success:
+                log.warning("roster.refused", pbx=self.name, change=change, reason=reply.message)
+        if steps:
+            log.info("roster.written", pbx=self.name, changes=len(steps))
+
+    # Pages
+
+    async def page(self, page: Page, *, engineer: Engineer, subject: Subject, what: str) -> None:
+        """Ring a person about a ticket; see `pager.Line`."""
+        if page.state is PageState.SENDING and await has_channel(self._settings.cel_path, page.ref):
+            return  # it was dialled before contactd or the link broke
+        number = "".join(sign for sign in engineer.number if sign.isdigit())
+        try:
+            outcome = await self._ami.originate(
+                channel=f"Local/{number}@contactd-call/n",
+                channel_id=page.ref,
+                context="contactd-page",
+                exten="s",
+                caller_id="contactd",
+                variables={
+                    "NOTIFICATION": page.ref,
+                    "TICKET": page.ticket,
+                    "SITE": subject.site,
+                    "LANG": engineer.language,
+                    "WHAT": what,
+                },
+                timeout_s=self._hotline.page_ring_s,
+            )
+        except PermanentFailure as failure:
+            # The text is all there is to know: Asterisk's own words.
+            log.error("page.refused", pbx=self.name, reason=str(failure))  # noqa: TRY400
+            return  # the next step's timer is armed: somebody else is rung
+        if outcome is OriginateOutcome.UNKNOWN:
+            raise TemporaryFailure("not known whether the page was dialled")
+
+    # What the status page shows
+
+    def live_calls(self) -> tuple[tuple[LiveCall, Filed | None], ...]:
+        return tuple((call, self.filed.get(call.call_id)) for call in self.calls.snapshot())

@@ -1,0 +1,77 @@
+"""What a page is: one attempt to reach one person about a ticket that nobody has taken."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Protocol
+
+from contactd.tickets.contact import Contact
+from contactd.tickets.events import PageDue
+from contactd.tickets.states import State
+
+
+class PageState(StrEnum):
+    QUEUED = "queued"  # decided, not dialled
+    SENDING = "sending"  # handed to the PBX: after a crash the outcome is unknown
+    SENT = "sent"  # the PBX has dialled
+    TAKEN = "taken"
+    PASSED = "passed"
+
+
+UNSETTLED: Final = frozenset({PageState.QUEUED, PageState.SENDING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """`ref` is the channel's id, chosen by us: looked up before anything is dialled again."""
+
+    ref: str
+    ticket_id: int
+    ticket: str
+    engineer: str
+    address: str
+    state: PageState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a page is about, as it is now."""
+
+    ticket: str
+    state: State
+    site: str
+    vip: bool
+    pbx: str
+
+
+def next_step(due: PageDue) -> PageDue:
+    return replace(due, step=due.step + 1)
+
+
+class PageBook(Protocol):
+    """What the pager needs from storage."""
+
+    async def call(self, contact_id: int) -> Contact | None:
+        """Return the contact, or None if it is not a call."""
+        ...
+
+    async def arm(self, due: PageDue) -> None:
+        """Make `due` due now; nothing happens if that step was armed before."""
+        ...
+
+    async def subject(self, due: PageDue) -> Subject | None: ...
+
+    async def begin(self, due: PageDue, page: Page, *, next_due: datetime) -> Page:
+        """Store the page and the timer of the next step, in one transaction; return it as stored.
+
+        Twice with the same `ref`: the stored one is returned and nothing is changed.
+        """
+        ...
+
+    async def find(self, ref: str) -> Page | None: ...
+
+    async def note(self, ref: str, state: PageState, detail: str = "") -> None: ...
+
+    async def hurry(self, due: PageDue, now: datetime) -> None:
+        """Make the step after `due` due now, if its timer is still armed."""
+        ...

@@ -1,0 +1,442 @@
+"""The REST API: tickets, contacts, duty, ledger and status for other systems."""
+
+import mimetypes
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, Protocol
+from urllib.parse import quote
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+
+from contactd.clock import Clock
+from contactd.errors import NotFound, PermanentFailure
+from contactd.httpd import HTTPD, Identity, Problem, Refused, Route
+from contactd.log import get_logger
+from contactd.routing.oncall import Duty, Rota, next_duties, on_duty
+from contactd.service import HealthState
+from contactd.store.blobs import Blobs
+from contactd.store.ledger import LedgerDay
+from contactd.store.views import (
+    AttachmentView,
+    ContactFilters,
+    ContactView,
+    PersonView,
+    TicketFilters,
+    TicketView,
+    Views,
+)
+from contactd.tickets import phone
+from contactd.tickets.contact import CallFacts, Contact, Filed, Medium
+from contactd.tickets.people import Role
+from contactd.tickets.states import Action
+from contactd.web import openapi
+from contactd.web import resources as r
+from contactd.web.board import masked
+from contactd.web.endpoints import PREFIX, Answer, Asked, Endpoint
+from contactd.web.live import Live
+
+log = get_logger()
+
+EVERYBODY: Final = frozenset(Role)
+PERSONAL: Final = EVERYBODY - {Role.OPERATIONS}  # who may see requesters and what they said
+ACTING: Final = frozenset({Role.DESK, Role.ENGINEER, Role.SUPERVISOR, Role.ADMIN})
+LISTENING: Final = frozenset({Role.SUPERVISOR, Role.MANAGER, Role.QUALITY, Role.ADMIN})
+
+LEDGER_DAYS: Final = timedelta(days=6)
+LONGEST_LEDGER: Final = timedelta(days=366)
+# A browser may show these in place; anything else it must save, so that no file runs as a page.
+SHOWN_IN_PLACE: Final = ("audio/", "image/png", "image/jpeg")
+
+
+class Tickets(Protocol):
+    """What the API does to tickets; `TicketService` has it."""
+
+    async def receive(self, contact: Contact) -> Filed: ...
+
+    async def act(self, number: str, action: Action, *, actor: str, note: str = "") -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """The handlers. `rota` reads the rota in force, `zone` is the service's (IANA name)."""
+
+    views: Views
+    tickets: Tickets
+    blobs: Blobs
+    rota: Callable[[], Awaitable[Rota]]
+    live: Live
+    clock: Clock
+    zone: str
+
+    # Tickets
+
+    async def list_tickets(self, asked: Asked) -> r.Page[r.TicketSummary]:
+        query = asked.queried(r.TicketQuery)
+        filters = TicketFilters(
+            states=query.state,
+            site=query.site,
+            requester=_address(query.requester),
+            opened_from=query.opened_from,
+            opened_to=query.opened_to,
+        )
+        try:
+            page = await self.views.tickets_page(filters, query.cursor, query.limit)
+        except PermanentFailure as failure:
+            raise _bad_query(str(failure)) from failure
+        return r.Page[r.TicketSummary](
+            items=tuple(map(_summary, page.items)), next=page.next_cursor or None
+        )
+
+    async def get_ticket(self, asked: Asked) -> r.TicketDetail:
+        return await self._ticket(asked.part("number"))
+
+    async def _ticket(self, number: str) -> r.TicketDetail:
+        found = await self.views.ticket(number)
+        return r.TicketDetail(
+            **_ticket(found.ticket),
+            requester=_person(found.requester),
+            impact=found.impact,
+            urgency=found.urgency,
+            priority_reason=found.priority_reason,
+            contacts=tuple(map(_contact, found.contacts)),
+            clocks=(),
+            journal=tuple(
+                r.JournalEntry.model_validate(
+                    {name: getattr(entry, name) for name in r.JournalEntry.model_fields}
+                )
+                for entry in found.journal
+            ),
+            messages=(),
+        )
+
+    async def open_ticket(self, asked: Asked) -> Answer:
+        """File a contact of medium web; the ticket may be an older one that it joins."""
+        sent = asked.sent(r.OpenTicket)
+        own = sent.external_id or uuid4().hex
+        filed = await self.tickets.receive(
+            Contact(
+                medium=Medium.WEB,
+                external_id=f"{asked.identity.name}:{own}",  # two systems may count alike
+                received_at=self.clock.now(),
+                from_value=sent.from_,
+                from_name=sent.name,
+                text=sent.text,
+            )
+        )
+        url = f"{PREFIX}/tickets/{filed.ticket}"
+        opened = r.Opened(
+            ticket=filed.ticket, contact_id=filed.contact_id,
+            opened=filed.opened and filed.new_contact, joined=filed.joined, url=url,
+        )  # fmt: skip
+        return Answer(value=opened, status=201 if filed.new_contact else 200, location=url)
+
+    async def act(self, asked: Asked) -> r.TicketDetail:
+        number, note = asked.part("number"), asked.sent(r.ActionNote).note
+        try:
+            action = Action(asked.part("action"))
+        except ValueError:
+            raise NotFound(f"there is no such action; there are {', '.join(Action)}") from None
+        await self.tickets.act(number, action, actor=_actor(asked.identity), note=note)
+        return await self._ticket(number)
+
+    # Contacts
+
+    async def list_contacts(self, asked: Asked) -> r.Page[r.ContactItem]:
+        query = asked.queried(r.ContactQuery)
+        filters = ContactFilters(
+            ticket=query.ticket,
+            medium=query.medium,
+            received_from=query.received_from,
+            received_to=query.received_to,
+        )
+        try:
+            page = await self.views.contacts_page(filters, query.cursor, query.limit)
+        except PermanentFailure as failure:
+            raise _bad_query(str(failure)) from failure
+        return r.Page[r.ContactItem](
+            items=tuple(map(_contact, page.items)), next=page.next_cursor or None
+        )
+
+    async def get_contact(self, asked: Asked) -> r.ContactItem:
+        return _contact(await self.views.contact(asked.id("id")))
+
+    async def get_attachment(self, asked: Asked) -> web.StreamResponse:
+        """Send the file, or the range that is asked for (RFC 9110 section 14)."""
+        found = await self.views.attachment(asked.id("id"))
+        path = self.blobs.path(found.sha256)
+        if not path.is_file():
+            log.error("attachment.lost", attachment=found.id)
+            raise NotFound("the file of this attachment is gone: restore it from the backup")
+        log.info("attachment.sent", attachment=found.id, kind=found.kind, user=asked.identity.name)
+        return web.FileResponse(path, headers=_file_headers(found))
+
+    # Everything else
+
+    async def list_people(self, asked: Asked) -> r.Page[r.Person]:
+        return r.Page[r.Person](items=tuple(map(_person, await self.views.people())))
+
+    async def list_sites(self, asked: Asked) -> r.Page[r.Site]:
+        found = await self.views.sites()
+        return r.Page[r.Site](
+            items=tuple(
+                r.Site(**{name: getattr(site, name) for name in r.Site.model_fields})
+                for site in found
+            )
+        )
+
+    async def get_oncall(self, asked: Asked) -> r.OnCall:
+        query = asked.queried(r.OnCallQuery)
+        at = query.at or self.clock.now()
+        rota = await self.rota()
+        keys = [query.site] if query.site is not None else [site.key for site in rota.sites]
+        try:
+            now = [duty for key in keys for duty in on_duty(rota, key, at)]
+            coming = [duty for key in keys for duty in next_duties(rota, key, at)]
+        except OverflowError:
+            raise _bad_query("at is too far away") from None
+        return r.OnCall(at=at, now=tuple(map(_duty, now)), next=tuple(map(_duty, coming)))
+
+    async def get_ledger(self, asked: Asked) -> r.Page[r.LedgerItem]:
+        query = asked.queried(r.LedgerQuery)
+        last = query.to or self._today()
+        try:
+            first = query.from_ or last - LEDGER_DAYS
+        except OverflowError:
+            raise _bad_query("to is too far away") from None
+        if not timedelta(0) <= last - first <= LONGEST_LEDGER:
+            raise _bad_query(f"from must be at most {LONGEST_LEDGER.days} days before to")
+        return r.Page[r.LedgerItem](
+            items=tuple(map(_ledger_day, await self.views.ledger(first, last)))
+        )
+
+    async def get_status(self, asked: Asked) -> r.StatusReport:
+        scene = await self.live.scene()
+        worst = _worst([health.state for health in scene.health])
+        return r.StatusReport(
+            at=scene.at,
+            phase=asked.request.app[HTTPD].phase,
+            state=worst,
+            components=tuple(
+                r.Component(
+                    component=health.component, state=health.state, detail=health.detail,
+                    figures=dict(health.figures),
+                )
+                for health in scene.health
+            ),
+            calls=tuple(
+                r.CallNow(
+                    call_id=call.call_id, stage=call.stage, since=call.since,
+                    arrived_at=call.arrived_at, caller=masked(call.caller), site=call.site,
+                    ticket=call.ticket, engineer=call.engineer,
+                )
+                for call in scene.board.calls
+            ),
+            tickets_today=dict(scene.board.tickets.states),
+        )  # fmt: skip
+
+    def _today(self) -> date:
+        return self.clock.now().astimezone(ZoneInfo(self.zone)).date()
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            Endpoint(
+                method="GET", path="/tickets", tag="tickets", handler=self.list_tickets,
+                summary="Tickets, the latest opened first", roles=PERSONAL,
+                query=r.TicketQuery, returns=r.Page[r.TicketSummary],
+            ),
+            Endpoint(
+                method="POST", path="/tickets", tag="tickets", handler=self.open_ticket,
+                summary="Open a ticket, or add to the requester's open one", roles=PERSONAL,
+                body=r.OpenTicket, returns=r.Opened, statuses=(200, 201),
+            ),
+            Endpoint(
+                method="GET", path="/tickets/{number}", tag="tickets", handler=self.get_ticket,
+                summary="One ticket with everything about it", roles=PERSONAL,
+                returns=r.TicketDetail, problems=(404,),
+            ),
+            Endpoint(
+                method="POST", path="/tickets/{number}/actions/{action}", tag="tickets",
+                handler=self.act, roles=ACTING, body=r.ActionNote, returns=r.TicketDetail,
+                summary=f"Move a ticket along its life cycle: {', '.join(Action)}",
+                problems=(404, 409),
+            ),
+            Endpoint(
+                method="GET", path="/contacts", tag="contacts", handler=self.list_contacts,
+                summary="Contacts, the latest received first", roles=PERSONAL,
+                query=r.ContactQuery, returns=r.Page[r.ContactItem],
+            ),
+            Endpoint(
+                method="GET", path="/contacts/{id}", tag="contacts", handler=self.get_contact,
+                summary="One contact", roles=PERSONAL, returns=r.ContactItem, problems=(404,),
+            ),
+            Endpoint(
+                method="GET", path="/attachments/{id}", tag="contacts", returns=None,
+                handler=self.get_attachment, roles=LISTENING, statuses=(200, 206),
+                summary="A recording or another file; ranges are possible", problems=(404, 416),
+            ),
+            Endpoint(
+                method="GET", path="/people", tag="desk", handler=self.list_people,
+                summary="The people who are known", roles=PERSONAL, returns=r.Page[r.Person],
+            ),
+            Endpoint(
+                method="GET", path="/sites", tag="desk", handler=self.list_sites,
+                summary="The branch offices", roles=EVERYBODY, returns=r.Page[r.Site],
+            ),
+            Endpoint(
+                method="GET", path="/oncall", tag="desk", handler=self.get_oncall,
+                summary="Who is on duty, and who comes next", roles=EVERYBODY,
+                query=r.OnCallQuery, returns=r.OnCall, problems=(404,),
+            ),
+            Endpoint(
+                method="GET", path="/ledger", tag="operations", handler=self.get_ledger,
+                summary="What came in outside against the contacts, by day", roles=EVERYBODY,
+                query=r.LedgerQuery, returns=r.Page[r.LedgerItem],
+            ),
+            Endpoint(
+                method="GET", path="/status", tag="operations", handler=self.get_status,
+                summary="Components, calls now, tickets today", roles=EVERYBODY,
+                returns=r.StatusReport,
+            ),
+        )  # fmt: skip
+
+
+def routes(api: Api) -> Iterable[Route]:
+    endpoints = api.endpoints()
+    described = openapi.document(endpoints)
+
+    async def describe(request: web.Request) -> web.Response:
+        return web.json_response(described)
+
+    return (
+        *(endpoint.route() for endpoint in endpoints),
+        Route(method="GET", path=f"{PREFIX}/openapi.json", handler=describe, roles=None),
+    )
+
+
+def _actor(identity: Identity) -> str:
+    return f"user:{identity.name}"
+
+
+def _address(value: str | None) -> str | None:
+    """Return an address as the database has it, from the forms that people write."""
+    if value is None or "@" in value:
+        return value.strip().lower() if value else None
+    return phone.address(value) or value
+
+
+def _bad_query(detail: str) -> Refused:
+    return Refused(Problem(status=400, detail=detail))
+
+
+def _worst(states: Sequence[HealthState]) -> HealthState:
+    order = list(HealthState)
+    return max(states, key=order.index, default=HealthState.UP)
+
+
+# Rows to resources
+
+
+def _ticket(row: TicketView) -> dict[str, object]:
+    return {
+        "number": row.number,
+        "title": row.title,
+        "state": row.state,
+        "priority": row.priority,
+        "site": row.site or None,
+        "assignee": r.Assignee(key=row.engineer, name=row.engineer_name) if row.engineer else None,
+        "opened_at": row.opened_at,
+        "acknowledged_at": row.acknowledged_at,
+        "closed_at": row.closed_at,
+        "last_contact_at": row.last_contact_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def _summary(row: TicketView) -> r.TicketSummary:
+    return r.TicketSummary.model_validate(
+        _ticket(row)
+        | {
+            "requester": r.Requester(id=row.requester_id, name=row.requester, vip=row.vip),
+            "caller": row.caller,
+        }
+    )
+
+
+def _person(row: PersonView) -> r.Person:
+    return r.Person(
+        id=row.id, key=row.key or None, name=row.name, department=row.department,
+        site=row.site or None, role=row.role, vip=row.vip, language=row.language,
+        numbers=row.numbers, mails=row.mails,
+    )  # fmt: skip
+
+
+def _contact(row: ContactView) -> r.ContactItem:
+    return r.ContactItem(
+        id=row.id, ticket=row.ticket, medium=row.medium, external_id=row.external_id,
+        direction=row.direction, source=row.source, received_at=row.received_at,
+        from_=row.from_value, from_name=row.from_name, to=row.to_value, outcome=row.outcome,
+        text=row.text, call=_call(row.call) if row.call else None,
+        attachments=tuple(map(_attachment, row.attachments)),
+    )  # fmt: skip
+
+
+def _call(facts: CallFacts) -> r.Call:
+    return r.Call(
+        pbx=facts.pbx, did=facts.did, final=facts.final, stage=facts.stage, queue=facts.queue,
+        queued_at=facts.queued_at, answered_at=facts.answered_at, ended_at=facts.ended_at,
+        waited_s=_seconds(facts.waited), talked_s=_seconds(facts.talked),
+        legs=tuple(
+            r.Leg(engineer=leg.engineer, answered_at=leg.answered_at, ended_at=leg.ended_at)
+            for leg in facts.legs
+        ),
+        passed_by=facts.passed_by, end_reason=facts.end_reason, hangup_cause=facts.hangup_cause,
+        keys=facts.keys,
+    )  # fmt: skip
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    return None if length is None else length.total_seconds()
+
+
+def _attachment(row: AttachmentView) -> r.Attachment:
+    return r.Attachment(
+        id=row.id, kind=row.kind, url=f"{PREFIX}/attachments/{row.id}",
+        media_type=row.media_type, size_bytes=row.size_bytes, name=row.name,
+    )  # fmt: skip
+
+
+def _file_headers(row: AttachmentView) -> dict[str, str]:
+    place = "inline" if row.media_type.startswith(SHOWN_IN_PLACE) else "attachment"
+    name = row.name if row.name.isprintable() else "file"
+    return {
+        "Content-Type": _media_type(row),
+        "Content-Disposition": f"{place}; filename*=UTF-8''{quote(name, safe='')}",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "private, no-cache",
+    }
+
+
+def _media_type(row: AttachmentView) -> str:
+    """Return a media type that cannot break out of its header."""
+    known = row.media_type
+    if known.isascii() and known.isprintable() and known.count("/") == 1:
+        return known
+    return mimetypes.guess_type(row.name)[0] or "application/octet-stream"
+
+
+def _duty(duty: Duty) -> r.DutyItem:
+    return r.DutyItem(
+        site=duty.site, tier=duty.tier, why=duty.why, since=duty.since, until=duty.until,
+        engineer=r.Assignee(key=duty.engineer.key, name=duty.engineer.name),
+    )  # fmt: skip
+
+
+def _ledger_day(row: LedgerDay) -> r.LedgerItem:
+    return r.LedgerItem(
+        day=row.day, medium=row.medium, source=row.source, outside=row.outside,
+        contacts=row.contacts, balanced=row.balanced, missing=row.missing, extra=row.extra,
+        repaired=row.repaired, computed_at=row.computed_at,
+    )  # fmt: skip

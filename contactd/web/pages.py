@@ -1,0 +1,123 @@
+"""HTML: the templates in each language, and the answers made of them."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from contactd.errors import ConfigurationError
+from contactd.httpd import HTTPD, Problem
+from contactd.web import i18n, words
+from contactd.web.board import masked, masked_name
+from contactd.web.i18n import Clockwork, Language
+
+HERE: Final = Path(__file__).parent
+TEMPLATES: Final = HERE / "templates"
+STATIC: Final = HERE / "static"
+VENDORED: Final = ("vendor/htmx.js", "vendor/htmx-sse.js")
+
+
+class Pages:
+    """Draws templates. One Jinja environment a language: each compiles its texts in."""
+
+    def __init__(self, *, name: str, zone: ZoneInfo, language: Language) -> None:
+        self._name = name
+        self._zone = zone
+        self._default = language
+        self.version = version_of_static()
+        catalogues = i18n.catalogues()
+        self._environments = {
+            language: self._environment(language, catalogues[language]) for language in Language
+        }
+
+    def _environment(self, language: Language, texts: Any) -> Environment:
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.i18n"],
+            auto_reload=False,
+            cache_size=-1,
+        )
+        environment.install_gettext_translations(texts, newstyle=True)  # type: ignore[attr-defined]
+        environment.filters |= {"masked": masked, "masked_name": masked_name}
+        environment.globals |= {
+            "service": self._name,
+            "zone": self._zone.key,
+            "language": language,
+            "languages": [*Language],
+            "version": self.version,
+            "words": words,
+            "clockwork": Clockwork(language=language, zone=self._zone),
+        }
+        for name in environment.list_templates():
+            environment.get_template(name)  # compiled now: the first page need not wait for it
+        return environment
+
+    def language(self, request: web.Request) -> Language:
+        return i18n.choose(request, self._default)
+
+    def draw(self, template: str, language: Language, **values: Any) -> str:
+        return self._environments[language].get_template(template).render(**values)
+
+    def respond(
+        self, request: web.Request, template: str, *, status: int = 200, **values: Any
+    ) -> web.Response:
+        """Return a whole page in the language that the request wants."""
+        language = self.language(request)
+        other = {wish: request.rel_url.update_query(lang=wish) for wish in Language}
+        shown = {wish: f"?{url.query_string}" for wish, url in other.items()}
+        html = self.draw(template, language, switch=shown, **values)
+        response = web.Response(text=html, content_type="text/html", status=status)
+        response.headers["Vary"] = "Accept-Language, Cookie"
+        response.headers["Content-Language"] = language.tag
+        i18n.remember(request, response, secure=request.app[HTTPD].is_secure(request))
+        return response
+
+    def problem(self, request: web.Request, problem: Problem) -> web.Response | None:
+        """Draw `problem` for a browser; who is not logged in is sent to do so."""
+        if request.path.startswith("/api/"):
+            return None
+        if problem.status == 401:
+            return see_other(f"/login?next={quote(request.path_qs, safe='')}")
+        title, remedy = words.PROBLEMS.get(problem.status, words.OTHER_PROBLEM)
+        response = self.respond(
+            request, "problem.html", status=problem.status, identity=None, title=title,
+            remedy=remedy, code=problem.status,
+        )  # fmt: skip
+        response.headers.update(problem.headers)
+        return response
+
+
+def see_other(location: str) -> web.Response:
+    """Send the browser on with a GET (RFC 9110 section 15.4.4)."""
+    return web.Response(status=303, headers={"Location": location})
+
+
+def version_of_static() -> str:
+    """Return a hash of every static file, which names their version in the pages.
+
+    Raises:
+        ConfigurationError: the set-up has not brought the npm packages.
+    """
+    missing = [name for name in VENDORED if not (STATIC / name).is_file()]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} missing below {STATIC}: run scripts/vendor.sh (needs npm)"
+        )
+    digest = hashlib.sha256()
+    for path in sorted(STATIC.rglob("*")):
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def static_routes() -> Mapping[str, Path]:
+    return {"/static": STATIC}

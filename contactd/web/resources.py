@@ -1,0 +1,322 @@
+"""What the API takes and gives, as types; the OpenAPI document is made of them."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Annotated, ClassVar, Generic, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+from contactd.httpd import Phase
+from contactd.routing.oncall import Why
+from contactd.service import HealthState
+from contactd.tickets.contact import Direction, Medium, Outcome, Source
+from contactd.tickets.priority import Priority
+from contactd.tickets.states import State
+from contactd.web.board import CallStage
+
+T = TypeVar("T")
+
+
+class Resource(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True
+    )
+
+
+class Page(Resource, Generic[T]):
+    """A page of a list; `next` is the cursor of the one after it."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+class Attachment(Resource):
+    id: int
+    kind: str = Field(description="recording, voicemail")
+    url: str
+    media_type: str
+    size_bytes: int
+    name: str
+
+
+class Leg(Resource):
+    """One engineer's part in a call."""
+
+    engineer: str
+    answered_at: datetime
+    ended_at: datetime | None = None
+
+
+class Call(Resource):
+    """What is known of a call; `final` when the PBX's own records of it are complete."""
+
+    pbx: str
+    did: str
+    final: bool
+    stage: str
+    queue: str
+    queued_at: datetime | None
+    answered_at: datetime | None
+    ended_at: datetime | None
+    waited_s: float | None
+    talked_s: float | None
+    legs: tuple[Leg, ...]
+    passed_by: tuple[str, ...]
+    end_reason: str
+    hangup_cause: int | None
+    keys: str
+
+
+class ContactItem(Resource):
+    """One interaction: a call, a mail, a text, a form, a remote session."""
+
+    id: int
+    ticket: str
+    medium: Medium
+    external_id: str
+    direction: Direction
+    source: Source = Field(description="replay: only the PBX's records brought it (repaired)")
+    received_at: datetime
+    from_: str = Field(alias="from")
+    from_name: str
+    to: str
+    outcome: Outcome
+    text: str
+    call: Call | None = None
+    attachments: tuple[Attachment, ...] = ()
+
+
+class Person(Resource):
+    id: int
+    key: str | None
+    name: str
+    department: str
+    site: str | None
+    role: str
+    vip: bool
+    language: str = Field(description="empty: the site's")
+    numbers: tuple[str, ...] = Field(description="E.164 or extensions, the preferred first")
+    mails: tuple[str, ...]
+
+
+class Assignee(Resource):
+    key: str
+    name: str
+
+
+class JournalEntry(Resource):
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    state: State
+    body: Mapping[str, JsonValue]
+    prev_hash: str
+    hash: str
+
+
+class Segment(Resource):
+    """A stretch of a clock's life, running or paused."""
+
+    started_at: datetime
+    ended_at: datetime | None
+    running: bool
+    reason: str
+
+
+class ServiceClock(Resource):
+    """A promise of the contract being timed."""
+
+    metric: str = Field(description="answer, remote, offer, arrival, …")
+    state: str
+    started_at: datetime
+    due_at: datetime | None
+    stopped_at: datetime | None
+    breached_at: datetime | None
+    segments: tuple[Segment, ...]
+
+
+class Message(Resource):
+    """Something that was sent because of the ticket."""
+
+    medium: Medium
+    to: str
+    state: str
+    created_at: datetime
+    text: str
+
+
+class Requester(Resource):
+    id: int
+    name: str
+    vip: bool
+
+
+class _Ticket(Resource):
+    number: str
+    title: str
+    state: State
+    priority: Priority
+    site: str | None
+    assignee: Assignee | None
+    opened_at: datetime
+    acknowledged_at: datetime | None
+    closed_at: datetime | None
+    last_contact_at: datetime
+    updated_at: datetime
+
+
+class TicketSummary(_Ticket):
+    requester: Requester
+    caller: str = Field(description="number or mailbox of the newest contact")
+
+
+class TicketDetail(_Ticket):
+    requester: Person
+    impact: int = Field(description="1 company, 2 department, 3 person")
+    urgency: int = Field(description="1 high, 2 medium, 3 low")
+    priority_reason: str
+    contacts: tuple[ContactItem, ...]
+    clocks: tuple[ServiceClock, ...]
+    journal: tuple[JournalEntry, ...]
+    messages: tuple[Message, ...]
+
+
+class Site(Resource):
+    key: str
+    name_zh: str
+    name_en: str
+    zone: str
+    language: str
+    queue: str
+    area_code: str
+
+
+class DutyItem(Resource):
+    site: str
+    tier: int
+    engineer: Assignee
+    why: Why
+    since: datetime
+    until: datetime
+
+
+class OnCall(Resource):
+    """Who is on duty at `at`, and who comes next."""
+
+    at: datetime
+    now: tuple[DutyItem, ...]
+    next: tuple[DutyItem, ...]
+
+
+class LedgerItem(Resource):
+    """What the outside says came in on a day, against the contacts. Lists hold external ids."""
+
+    day: date
+    medium: Medium
+    source: str
+    outside: int
+    contacts: int
+    balanced: bool
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    repaired: tuple[str, ...]
+    computed_at: datetime
+
+
+class Component(Resource):
+    component: str
+    state: HealthState
+    detail: str
+    figures: Mapping[str, float]
+
+
+class CallNow(Resource):
+    """A call that is going on; what is not known is empty."""
+
+    call_id: str
+    stage: CallStage
+    since: datetime
+    arrived_at: datetime
+    caller: str = Field(description="masked: the last four digits")
+    site: str
+    ticket: str
+    engineer: str
+
+
+class StatusReport(Resource):
+    at: datetime
+    phase: Phase
+    state: HealthState = Field(description="the worst of the components")
+    components: tuple[Component, ...]
+    calls: tuple[CallNow, ...]
+    tickets_today: Mapping[State, int]
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    errors: tuple[Mapping[str, str], ...] = ()
+
+
+# What comes in
+
+Limit = Annotated[int, Field(ge=1, le=200)]
+
+
+class TicketQuery(Resource):
+    state: tuple[State, ...] = Field((), description="may be repeated")
+    site: str | None = Field(None, max_length=32)
+    requester: str | None = Field(None, max_length=254, description="a number or mailbox of theirs")
+    opened_from: AwareDatetime | None = None
+    opened_to: AwareDatetime | None = Field(None, description="not included")
+    cursor: str = Field("", max_length=200)
+    limit: Limit = 50
+
+
+class ContactQuery(Resource):
+    ticket: str | None = Field(None, max_length=24)
+    medium: Medium | None = None
+    received_from: AwareDatetime | None = None
+    received_to: AwareDatetime | None = Field(None, description="not included")
+    cursor: str = Field("", max_length=200)
+    limit: Limit = 50
+
+
+class OnCallQuery(Resource):
+    at: AwareDatetime | None = Field(None, description="default: now")
+    site: str | None = Field(None, max_length=32)
+
+
+class LedgerQuery(Resource):
+    from_: date | None = Field(None, alias="from", description="default: six days before `to`")
+    to: date | None = Field(None, description="included; default: today")
+
+
+class OpenTicket(Resource):
+    """A fault or a wish, from the portal or another system."""
+
+    from_: str = Field(
+        alias="from", min_length=1, max_length=254, description="the requester's number or mailbox"
+    )
+    name: str = Field("", max_length=120)
+    text: str = Field(min_length=1, max_length=20_000)
+    external_id: str | None = Field(
+        None, min_length=1, max_length=100, description="yours: sent twice, it opens one ticket"
+    )
+
+
+class Opened(Resource):
+    ticket: str
+    contact_id: int
+    opened: bool = Field(description="false: it joined an older open ticket, or was known already")
+    joined: bool
+    url: str
+
+
+class ActionNote(Resource):
+    note: str = Field("", max_length=2_000)

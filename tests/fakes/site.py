@@ -1,0 +1,128 @@
+"""The web half of the daemon on a real socket, with a fake board and accounts in memory."""
+
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import aiohttp
+
+from contactd.clock import SystemClock
+from contactd.httpd import Httpd, Route
+from contactd.settings import HttpSettings
+from contactd.signals import Signals
+from contactd.tickets.people import Role
+from contactd.web import login, status
+from contactd.web.i18n import Language
+from contactd.web.live import Live
+from contactd.web.pages import Pages, static_routes
+from tests.fakes.board import FakeBoard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeIdentity:
+    name: str
+    role: Role
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeAccounts:
+    """Users and tokens in memory."""
+
+    passwords: dict[str, str] = field(default_factory=lambda: {"li": "correct horse"})
+    roles: dict[str, Role] = field(default_factory=lambda: {"li": Role.SUPERVISOR})
+    sessions: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, FakeIdentity] = field(
+        default_factory=lambda: {
+            f"cd_{role}": FakeIdentity(name=f"oa-{role}", role=role) for role in Role
+        }
+    )
+
+    async def find_token(self, secret: str) -> FakeIdentity | None:
+        return self.tokens.get(secret)
+
+    async def find_session(self, secret: str) -> FakeIdentity | None:
+        name = self.sessions.get(secret)
+        return self._identity(name) if name else None
+
+    async def check_password(self, name: str, password: str) -> FakeIdentity | None:
+        known = self.passwords.get(name)
+        return self._identity(name) if known is not None and known == password else None
+
+    async def open_session(self, name: str, *, lasts: timedelta) -> str:
+        secret = secrets.token_urlsafe()
+        self.sessions[secret] = name
+        return secret
+
+    async def close_session(self, secret: str) -> None:
+        self.sessions.pop(secret, None)
+
+    def _identity(self, name: str) -> FakeIdentity:
+        return FakeIdentity(name=name, role=self.roles[name])
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    httpd: Httpd
+    live: Live
+    board: FakeBoard
+    signals: Signals
+    accounts: FakeAccounts
+    url: str
+    port: int
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def running_site(
+    *, routes: Iterable[Route] = (), board: FakeBoard | None = None, **settings: Any
+) -> AsyncIterator[Site]:
+    """Run the pages; `settings` are those of the section `http`."""
+    options = HttpSettings(**{"port": free_port(), "public_status": True} | settings)
+    board = board or FakeBoard()
+    accounts, signals, clock = FakeAccounts(), Signals(), SystemClock()
+    pages = Pages(name="contactd", zone=ZoneInfo("Asia/Shanghai"), language=Language.ZH)
+    live = Live(
+        board=board,
+        health=lambda: board.health,
+        draw=status.Status(pages).draw,
+        signals=signals,
+        clock=clock,
+        max_streams=options.max_streams,
+    )
+    httpd = Httpd(
+        options,
+        routes=[
+            *status.routes(options, pages=pages, live=live, health=lambda: board.health),
+            *login.routes(pages, accounts, clock),
+            *routes,
+        ],
+        accounts=accounts,
+        static=static_routes(),
+        page=pages.problem,
+        on_stop=[live.end_streams],
+        drain_s=2,
+    )
+    async with AsyncExitStack() as opened:
+        await opened.enter_async_context(live.running())
+        await opened.enter_async_context(httpd.running())
+        yield Site(
+            httpd=httpd, live=live, board=board, signals=signals, accounts=accounts,
+            url=f"http://127.0.0.1:{httpd.port}", port=httpd.port,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def browser() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client that keeps cookies, also those of an address without a name."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        yield session

@@ -1,0 +1,228 @@
+"""The database goes away, comes back, is locked: nothing is half stored and nothing hangs."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Executable, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
+
+from contactd.errors import TemporaryFailure
+from contactd.service import HealthState
+from contactd.store import engine
+from contactd.store.engine import Database, migrate
+from contactd.store.schema import contacts, outbox, people, tokens
+from contactd.tickets.contact import Contact, Medium
+from contactd.tickets.events import Due, PageDue, TicketOpened
+from contactd.tickets.model import TicketPolicy
+from contactd.tickets.ports import Conflict
+from contactd.tickets.service import TicketService
+from tests.fakes.clock import FakeClock
+from tests.fakes.postgres import PostgresServer, postgres_server
+
+START = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
+
+
+def call(number: int) -> Contact:
+    return Contact(medium=Medium.CALL, external_id=f"pbx1-1.{number}", received_at=START)
+
+
+async def write(database: Database, *statements: Executable) -> None:
+    async with database.writing() as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+async def stored(database: Database) -> int:
+    async with database.reading() as connection:
+        return len((await connection.execute(select(contacts.c.id))).all())
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[PostgresServer]:
+    """Start a cluster that a test may stop without hurting the others."""
+    with postgres_server() as server:
+        server.create("contactd")
+        migrate(server.url("contactd"))
+        yield server
+
+
+async def test_a_restart_of_postgresql_is_a_temporary_failure_and_heals(
+    own_postgres: PostgresServer, clock: FakeClock
+) -> None:
+    database = Database(own_postgres.url("contactd"), clock=clock)
+    async with database.running():
+        tickets = TicketService(database.new_work, clock, TicketPolicy())
+        await tickets.receive(call(1))
+        async with database.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+        own_postgres.stop()
+        for _ in range(2):
+            with pytest.raises(TemporaryFailure):
+                await tickets.receive(call(2))
+        assert database.health()[0].state is HealthState.DOWN
+        own_postgres.start()
+        assert (await tickets.receive(call(2))).new_contact
+        assert database.health()[0].state is HealthState.UP
+        # Restarted while nobody looked: not even the first call after it fails.
+        own_postgres.stop()
+        own_postgres.start()
+        assert (await tickets.receive(call(3))).new_contact
+        assert await stored(database) == 3
+
+
+async def test_a_restart_in_the_middle_of_a_transaction_undoes_it(
+    own_postgres: PostgresServer, clock: FakeClock
+) -> None:
+    database = Database(own_postgres.url("contactd"), clock=clock)
+    async with database.running():
+
+        async def half() -> None:
+            async with database.writing() as connection:
+                await connection.execute(insert(people).values(key="half", created_at=START))
+                own_postgres.stop()
+                own_postgres.start()
+
+        with pytest.raises(TemporaryFailure):
+            await half()
+        async with database.reading() as connection:
+            found = await connection.execute(select(people).where(people.c.key == "half"))
+            assert found.all() == []
+
+
+async def test_a_postgresql_that_is_not_there_is_a_temporary_failure() -> None:
+    with pytest.raises(TemporaryFailure, match="cannot be reached"):
+        await Database("postgresql://nobody@127.0.0.1:1/none").open()
+
+
+async def test_a_locked_sqlite_is_a_temporary_failure(
+    sqlite_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.05)
+    database = Database(sqlite_url, clock=clock)
+    other = sqlite3.connect(Path(sqlite_url.removeprefix("sqlite:///")), isolation_level=None)
+    async with database.running():
+        tickets = TicketService(database.new_work, clock, TicketPolicy())
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TemporaryFailure, match="locked"):
+            await tickets.receive(call(1))
+        assert await stored(database) == 0  # readers go on
+        other.execute("ROLLBACK")
+        assert (await tickets.receive(call(1))).new_contact
+    other.close()
+
+
+async def test_a_closed_database_is_a_temporary_failure(
+    database: Database, tickets: TicketService
+) -> None:
+    await database.close()
+    with pytest.raises(TemporaryFailure):
+        await tickets.receive(call(1))
+    await database.open()
+    await tickets.receive(call(1))
+
+
+async def test_work_that_is_not_committed_is_undone(database: Database) -> None:
+    async with database.new_work() as work:
+        work.emit(TicketOpened(ticket_id=1))
+        assert await work.tickets.next_sequence("261120", 3) == 1
+    async with database.new_work() as work:
+        assert await work.tickets.next_sequence("261120", 1) == 1
+        await work.commit()
+    async with database.reading() as connection:
+        assert (await connection.execute(select(outbox))).all() == []
+
+
+async def test_an_error_inside_a_block_undoes_it_and_passes_through(database: Database) -> None:
+    async def fails() -> None:
+        async with database.writing() as connection:
+            await connection.execute(insert(people).values(created_at=START))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fails()
+    async with database.reading() as connection:
+        assert (await connection.execute(select(people))).all() == []
+    assert database.health()[0].state is HealthState.UP
+
+
+async def test_a_cancelled_transaction_is_undone_and_lets_the_next_one_in(
+    database: Database, tickets: TicketService
+) -> None:
+    for delay in range(12):
+        task = asyncio.ensure_future(tickets.receive(call(delay)))
+        for _ in range(delay * 3):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    filed = await asyncio.wait_for(tickets.receive(call(99)), 5)
+    assert filed.new_contact
+    for number in range(12):
+        await tickets.receive(call(number))
+    assert await stored(database) == 13
+
+
+async def test_a_broken_constraint_is_a_bug_but_a_taken_key_is_a_conflict(
+    database: Database,
+) -> None:
+    row = {"name": "a", "role": "desk", "hash": b"1", "created_at": START}
+    for wrong, kind in (({"name": None}, IntegrityError), ({}, Conflict)):
+        with pytest.raises(kind):
+            await write(database, insert(tokens).values(row), insert(tokens).values(row | wrong))
+
+
+async def test_wrong_sql_is_a_bug(database: Database) -> None:
+    with pytest.raises(DBAPIError):
+        async with database.reading() as connection:
+            await connection.execute(text("SELECT nothing FROM nowhere"))
+
+
+async def test_a_reader_cannot_write(database: Database) -> None:
+    with pytest.raises((TemporaryFailure, DBAPIError), match=r"read-?only"):
+        async with database.reading() as connection:
+            await connection.execute(insert(people).values(created_at=START))
+    with pytest.raises((TemporaryFailure, DBAPIError), match=r"read-?only"):
+        async with database.new_work(reads_only=True) as work:
+            await work.tickets.next_sequence("261120", 1)
+
+
+async def test_a_reader_sees_one_state_and_waits_for_nobody(
+    database: Database, tickets: TicketService
+) -> None:
+    async with database.reading() as connection:
+        before = (await connection.execute(select(contacts))).all()
+        await tickets.receive(call(1))
+        assert (await connection.execute(select(contacts))).all() == before
+    async with database.new_work():  # a filer that takes its time
+        assert await asyncio.wait_for(tickets.progress("26112000018"), 5) is not None
+
+
+async def test_a_due_event_with_a_key_is_stored_once(database: Database, clock: FakeClock) -> None:
+    event = PageDue(ticket_id=1, contact_id=2, step=0, reason="voicemail")
+    due = Due(event=event, due_at=clock.now() + timedelta(minutes=1), dedup_key="page/1/0")
+    for _ in range(2):
+        async with database.new_work() as work:
+            work.emit(due)
+            work.emit(due)
+            await work.commit()
+    async with database.reading() as connection:
+        found = (await connection.execute(select(outbox))).mappings().all()
+    assert [(row["kind"], row["due_at"]) for row in found] == [("PageDue", due.due_at)]
+    assert found[0]["body"] == {
+        "ticket_id": 1, "contact_id": 2, "step": 0, "reason": "voicemail",
+    }  # fmt: skip
+
+
+async def test_an_instant_keeps_its_microseconds_and_must_be_aware(database: Database) -> None:
+    at = datetime(2026, 11, 20, 2, 0, 0, 123456, tzinfo=UTC)
+    await write(database, insert(people).values(key="a", created_at=at))
+    async with database.reading() as connection:
+        assert (await connection.execute(select(people.c.created_at))).scalar_one() == at
+        found = await connection.execute(select(people.c.key).where(people.c.created_at <= at))
+        assert found.scalar_one() == "a"
+    naive = at.replace(tzinfo=None)
+    with pytest.raises(StatementError, match="aware"):
+        await write(database, insert(people).values(key="b", created_at=naive))

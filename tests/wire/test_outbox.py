@@ -1,0 +1,461 @@
+"""The relay on both databases: each event reaches its handler, whatever fails in between."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import insert, select
+
+from contactd.errors import TemporaryFailure
+from contactd.metrics import OUTBOX_LAG, OUTBOX_PARKED
+from contactd.service import Health, HealthState
+from contactd.signals import Signals, Topic
+from contactd.store import outbox as outbox_module
+from contactd.store.engine import Database
+from contactd.store.outbox import LEASE, MOST_ATTEMPTS, Relay, figures, pause
+from contactd.store.schema import outbox
+from contactd.tickets.events import Due, Event, PageDue, TicketOpened
+from tests.fakes.clock import FakeClock
+
+
+class Recorder:
+    """A handler that remembers what it was given, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+        self.failure: Exception | None = None
+
+    async def __call__(self, event: Event) -> None:
+        self.seen.append(event)
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    with structlog.testing.capture_logs() as entries:
+        yield entries
+
+
+@pytest.fixture
+def handler() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def relay(database: Database, clock: FakeClock, handler: Recorder) -> Relay:
+    return relay_of(database, clock, handler)
+
+
+def relay_of(
+    database: Database,
+    clock: FakeClock,
+    handler: Callable[[Any], Awaitable[None]],
+    **settings: Any,
+) -> Relay:
+    signals = settings.pop("signals", None) or Signals()
+    return Relay(database, {TicketOpened: handler}, clock, signals, **settings)
+
+
+async def emit(database: Database, *events: Event | Due) -> None:
+    async with database.new_work() as work:
+        for event in events:
+            work.emit(event)
+        await work.commit()
+
+
+async def rows(database: Database) -> list[Any]:
+    async with database.reading() as connection:
+        return list((await connection.execute(select(outbox).order_by(outbox.c.id))).all())
+
+
+def opened(number: int) -> TicketOpened:
+    return TicketOpened(ticket_id=number)
+
+
+async def test_an_event_reaches_its_handler_once_and_its_row_is_gone(
+    database: Database, relay: Relay, handler: Recorder
+) -> None:
+    await emit(database, opened(1), opened(2))
+    assert await relay.drain() == 2
+    assert handler.seen == [opened(1), opened(2)]
+    assert await rows(database) == []
+    assert await relay.drain() == 0
+
+
+async def test_an_event_that_nobody_handles_is_done(
+    database: Database, relay: Relay, handler: Recorder
+) -> None:
+    await emit(database, PageDue(ticket_id=1, contact_id=2, step=0, reason="voicemail"))
+    assert await relay.drain() == 1
+    assert handler.seen == []
+    assert await rows(database) == []
+
+
+async def test_a_timer_waits_until_it_is_due(
+    database: Database, relay: Relay, handler: Recorder, clock: FakeClock
+) -> None:
+    await emit(database, Due(event=opened(1), due_at=clock.now() + timedelta(minutes=30)))
+    clock.advance(timedelta(minutes=29, seconds=59))
+    assert await relay.drain() == 0
+    clock.advance(timedelta(seconds=1))
+    assert await relay.drain() == 1
+    assert handler.seen == [opened(1)]
+
+
+async def test_events_that_are_due_come_in_the_order_of_their_times(
+    database: Database, relay: Relay, handler: Recorder, clock: FakeClock
+) -> None:
+    for number, seconds in ((1, 30), (2, 10), (3, 20)):
+        due_at = clock.now() + timedelta(seconds=seconds)
+        await emit(database, Due(event=opened(number), due_at=due_at))
+    clock.advance(timedelta(minutes=1))
+    await relay.drain()
+    assert handler.seen == [opened(2), opened(3), opened(1)]
+
+
+async def test_a_handler_that_fails_is_tried_again_after_growing_pauses(
+    database: Database,
+    relay: Relay,
+    handler: Recorder,
+    clock: FakeClock,
+    logged: list[MutableMapping[str, Any]],
+) -> None:
+    await emit(database, opened(1))
+    handler.failure = ValueError("a secret number: 13800000001")
+    for attempt, seconds in ((1, 2), (2, 4), (3, 8)):
+        assert await relay.drain() == 1
+        (row,) = await rows(database)
+        assert (row.attempts, row.lease_until) == (attempt, None)
+        assert row.due_at == clock.now() + timedelta(seconds=seconds)
+        clock.advance(timedelta(seconds=seconds) - timedelta(milliseconds=1))
+        assert await relay.drain() == 0
+        clock.advance(timedelta(milliseconds=1))
+    (row,) = await rows(database)
+    assert row.error.startswith("ValueError at tests.wire.test_outbox:")
+    assert "138" not in row.error
+    assert [entry["event"] for entry in logged] == ["event.failed"] * 3
+    handler.failure = None
+    assert await relay.drain() == 1
+    assert await rows(database) == []
+
+
+def test_pauses_double_up_to_five_minutes() -> None:
+    assert [pause(n).total_seconds() for n in (1, 2, 3, 8, 9, 20, 10_000)] == [
+        2, 4, 8, 256, 300, 300, 300,
+    ]  # fmt: skip
+
+
+async def test_a_bug_is_parked_after_its_last_attempt_and_shown(
+    database: Database, relay: Relay, handler: Recorder, clock: FakeClock
+) -> None:
+    await emit(database, opened(1))
+    handler.failure = ValueError("bug")
+    for _ in range(MOST_ATTEMPTS):
+        assert await relay.drain() == 1
+        clock.advance(timedelta(minutes=5))
+    assert await relay.drain() == 0
+    (row,) = await rows(database)
+    assert row.parked_at is not None
+    assert len(handler.seen) == MOST_ATTEMPTS
+    async with relay.running():
+        health = await health_of(relay, HealthState.DEGRADED)
+    assert health.figures["parked"] == 1
+    assert "1 given up" in health.detail
+    assert OUTBOX_PARKED._value.get() == 1
+    assert health.figures["lag_s"] == 0
+
+
+async def health_of(relay: Relay, state: HealthState) -> Health:
+    async with asyncio.timeout(5):
+        while relay.health()[0].state is not state:
+            await asyncio.sleep(0.005)
+    return relay.health()[0]
+
+
+async def test_a_temporary_failure_never_parks(
+    database: Database, relay: Relay, handler: Recorder, clock: FakeClock
+) -> None:
+    await emit(database, opened(1))
+    handler.failure = TemporaryFailure("the PBX is away")
+    for _ in range(3 * MOST_ATTEMPTS):
+        assert await relay.drain() == 1
+        clock.advance(timedelta(minutes=5))
+    (row,) = await rows(database)
+    assert row.parked_at is None
+    assert row.error == "TemporaryFailure: the PBX is away"
+    handler.failure = None
+    assert await relay.drain() == 1
+    assert await rows(database) == []
+
+
+async def test_a_long_outage_does_not_use_up_the_attempts_of_a_bug(
+    database: Database, relay: Relay, handler: Recorder, clock: FakeClock
+) -> None:
+    await emit(database, opened(1))
+    handler.failure = TemporaryFailure("away")
+    for _ in range(2 * MOST_ATTEMPTS):
+        await relay.drain()
+        clock.advance(timedelta(minutes=5))
+    handler.failure = ValueError("bug")
+    for _ in range(5):
+        await relay.drain()
+        clock.advance(timedelta(minutes=5))
+    assert (await rows(database))[0].parked_at is None
+
+
+async def test_what_a_dead_process_had_in_hand_runs_again_when_its_lease_is_over(
+    database: Database, clock: FakeClock, handler: Recorder, relay: Relay
+) -> None:
+    await emit(database, opened(1))
+    begun = asyncio.Event()
+
+    async def hang(event: TicketOpened) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(relay_of(database, clock, hang).drain())
+        await begun.wait()
+        task.cancel()  # as a crash would: nothing is settled
+    clock.advance(LEASE - timedelta(seconds=1))
+    assert await relay.drain() == 0
+    clock.advance(timedelta(seconds=1))
+    assert await relay.drain() == 1
+    assert handler.seen == [opened(1)]
+
+
+async def test_a_process_that_was_frozen_does_not_undo_what_others_did_meanwhile(
+    database: Database, clock: FakeClock, handler: Recorder, relay: Relay
+) -> None:
+    await emit(database, opened(1))
+    begun, thawed = asyncio.Event(), asyncio.Event()
+
+    async def freeze(event: TicketOpened) -> None:
+        begun.set()
+        await thawed.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(relay_of(database, clock, freeze).drain())
+        await begun.wait()
+        clock.advance(LEASE)
+        handler.failure = TemporaryFailure("not yet")
+        assert await relay.drain() == 1
+        thawed.set()
+    (row,) = await rows(database)  # its success came too late to delete the row
+    assert (row.attempts, row.error) == (1, "TemporaryFailure: not yet")
+
+
+async def test_a_handler_that_hangs_is_cut_off(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "HANDLER_LIMIT", timedelta(seconds=0.01))
+
+    async def hang(event: TicketOpened) -> None:
+        await asyncio.Event().wait()
+
+    await emit(database, opened(1))
+    assert await relay_of(database, clock, hang).drain() == 1
+    (row,) = await rows(database)
+    assert row.attempts == 1
+    assert row.error.startswith("TimeoutError")
+
+
+async def test_two_processes_never_run_a_row_at_the_same_time(
+    database_url: str, clock: FakeClock
+) -> None:
+    running: set[int] = set()
+    seen: list[int] = []
+    everything = asyncio.Event()
+
+    async def handle(event: TicketOpened) -> None:
+        assert event.ticket_id not in running
+        running.add(event.ticket_id)
+        await asyncio.sleep(0)  # lets the others run
+        running.discard(event.ticket_id)
+        seen.append(event.ticket_id)
+        if len(seen) >= 200:
+            everything.set()
+
+    first, second = Database(database_url, clock=clock), Database(database_url, clock=clock)
+    async with first.running(), second.running():
+        await emit(first, *(opened(number) for number in range(200)))
+        relays = [relay_of(each, clock, handle, workers=3) for each in (first, second)]
+        async with relays[0].running(), relays[1].running(), asyncio.timeout(30):
+            await everything.wait()
+        assert await rows(first) == []
+    assert sorted(seen) == list(range(200))
+
+
+async def test_a_signal_wakes_the_relay_within_50_ms(database: Database, clock: FakeClock) -> None:
+    handled = asyncio.Event()
+
+    async def handle(event: TicketOpened) -> None:
+        handled.set()
+
+    signals = Signals()
+    relay = relay_of(database, clock, handle, signals=signals, poll_s=60)
+    took = []
+    async with relay.running():
+        await health_of(relay, HealthState.UP)
+        for number in range(9):
+            await emit(database, opened(number))
+            started = time.perf_counter()
+            signals.raise_(Topic.OUTBOX)
+            async with asyncio.timeout(5):
+                await handled.wait()
+            took.append(time.perf_counter() - started)
+            handled.clear()
+    assert median(took) < 0.05
+
+
+async def test_without_a_signal_the_relay_finds_the_event_by_polling(
+    database: Database, clock: FakeClock
+) -> None:
+    handled = asyncio.Event()
+
+    async def handle(event: TicketOpened) -> None:
+        handled.set()
+
+    async with relay_of(database, clock, handle, poll_s=0.02).running():
+        await emit(database, opened(1))
+        async with asyncio.timeout(5):
+            await handled.wait()
+
+
+@asynccontextmanager
+async def busy(
+    database: Database, clock: FakeClock, numbers: int
+) -> AsyncIterator[tuple[list[int], asyncio.Event]]:
+    """A relay of one worker whose first row of a full batch waits for the event."""
+    seen: list[int] = []
+    release, begun = asyncio.Event(), asyncio.Event()
+
+    async def handle(event: TicketOpened) -> None:
+        seen.append(event.ticket_id)
+        if event.ticket_id == 100:
+            begun.set()
+            await release.wait()
+
+    relay = relay_of(database, clock, handle, workers=1, poll_s=0.02)
+    await emit(database, *(opened(number) for number in range(numbers)))
+    async with relay.running(), asyncio.timeout(10):
+        while len(seen) < numbers:  # many quick rows: it claims several at once by now
+            await asyncio.sleep(0.005)
+        await emit(database, *(opened(100 + number) for number in range(4)))
+        await begun.wait()
+        yield seen, release
+
+
+async def test_stopping_finishes_the_row_in_hand_and_gives_back_the_others(
+    database: Database, clock: FakeClock
+) -> None:
+    async with asyncio.TaskGroup() as tasks, busy(database, clock, 32) as (seen, release):
+
+        async def release_later() -> None:
+            await asyncio.sleep(0.05)
+            release.set()
+
+        tasks.create_task(release_later())
+    assert seen[32:] == [100]
+    left = await rows(database)
+    assert [row.body["ticket_id"] for row in left] == [101, 102, 103]
+    assert {row.lease_until for row in left} == {None}
+
+
+async def test_after_a_slow_row_the_rest_goes_back_for_others(
+    database: Database, clock: FakeClock
+) -> None:
+    seen: list[int] = []
+
+    async def handle(event: TicketOpened) -> None:
+        seen.append(event.ticket_id)
+        clock.advance(timedelta(seconds=30))
+
+    await emit(database, opened(1), opened(2), opened(3))
+    relay = relay_of(database, clock, handle)
+    batch = await relay._claim(16)
+    assert len(batch) == 3
+    assert await relay._run(batch) == 1
+    assert seen == [1]
+    left = await rows(database)
+    assert [(row.body["ticket_id"], row.lease_until) for row in left] == [(2, None), (3, None)]
+
+
+@pytest.mark.parametrize(("kind", "body"), [("FromTheFuture", {}), ("TicketOpened", {"ticket": 1})])
+async def test_a_row_that_this_version_cannot_read_is_kept_and_harms_no_other(
+    database: Database, relay: Relay, handler: Recorder, clock: FakeClock, kind: str, body: Any
+) -> None:
+    now = clock.now()
+    async with database.writing() as connection:
+        await connection.execute(
+            insert(outbox), {"kind": kind, "body": body, "created_at": now, "due_at": now}
+        )
+    await emit(database, opened(2))
+    assert await relay.drain() == 2
+    assert handler.seen == [opened(2)]
+    (row,) = await rows(database)
+    assert (row.kind, row.attempts) == (kind, 1)
+
+
+async def test_the_relay_goes_on_when_the_database_comes_back(
+    database: Database, clock: FakeClock
+) -> None:
+    handled = asyncio.Event()
+
+    async def handle(event: TicketOpened) -> None:
+        handled.set()
+
+    relay = relay_of(database, clock, handle, poll_s=0.02)
+    await emit(database, opened(1))
+    await database.close()
+    async with relay.running():
+        health = await health_of(relay, HealthState.DOWN)
+        assert "not started" in health.detail or "database" in health.detail
+        assert not handled.is_set()
+        await database.open()
+        async with asyncio.timeout(5):
+            await handled.wait()
+        await health_of(relay, HealthState.UP)
+    assert relay.health()[0].state is HealthState.DOWN
+
+
+async def test_the_figures_tell_how_late_and_how_full_the_outbox_is(
+    database: Database, relay: Relay, handler: Recorder, clock: FakeClock
+) -> None:
+    start: datetime = clock.now()
+    await emit(database, opened(1), Due(event=opened(2), due_at=start + timedelta(hours=1)))
+    clock.advance(timedelta(seconds=90))
+    found = await figures(database, clock.now())
+    assert (found.waiting, found.retrying, found.parked) == (1, 0, 0)
+    assert found.lag == timedelta(seconds=90)
+
+    handler.failure = TemporaryFailure("away")
+    await relay.drain()
+    found = await figures(database, clock.now())
+    assert (found.waiting, found.retrying, found.lag) == (0, 1, timedelta(0))
+
+
+async def test_a_relay_that_falls_behind_says_so(database: Database, clock: FakeClock) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def handle(event: TicketOpened) -> None:
+        begun.set()
+        await release.wait()
+
+    relay = relay_of(database, clock, handle, workers=1, poll_s=0.02)
+    async with relay.running(), asyncio.timeout(5):
+        await emit(database, opened(1), opened(2))
+        await begun.wait()
+        clock.advance(timedelta(seconds=61))
+        health = await health_of(relay, HealthState.DEGRADED)
+        assert "61 s behind" in health.detail
+        assert OUTBOX_LAG._value.get() == 61
+        release.set()
+        await health_of(relay, HealthState.UP)
