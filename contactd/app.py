@@ -39,7 +39,7 @@ from contactd.telephony.service import Telephony
 from contactd.tickets.events import CallEnded, PageDue
 from contactd.tickets.model import TicketPolicy
 from contactd.tickets.service import TicketService
-from contactd.web import login, status
+from contactd.web import api, login, status
 from contactd.web.i18n import Language
 from contactd.web.live import Live
 from contactd.web.pages import Pages, static_routes
@@ -239,6 +239,17 @@ def build(settings: Settings) -> list[Service]:
         routes=[
             *status.routes(settings.http, pages=pages, live=live, health=health),
             *login.routes(pages, accounts, clock),
+            *api.routes(
+                api.Api(
+                    views=views,
+                    tickets=tickets,
+                    blobs=blobs,
+                    rota=rota,
+                    live=live,
+                    clock=clock,
+                    zone=settings.service.zone,
+                )
+            ),
         ],
         accounts=accounts,
         static=static_routes(),

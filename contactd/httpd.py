@@ -6,6 +6,7 @@ a request's head and body may take (`read_timeout_s`), how long a connection may
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -233,7 +234,7 @@ class Httpd:
         except OSError as error:
             raise ConfigurationError(
                 f"http.host, http.port: cannot listen on {limits.host}:{limits.port}: "
-                f"{error.strerror}"
+                f"{os.strerror(error.errno or 0)}"
             ) from error
         self.port = listener.sockets[0].getsockname()[1]
         return listener

@@ -113,7 +113,7 @@ async def open_desk(  # noqa: PLR0913 - each is a fact about the lab
             daemon = Daemon(
                 config=config,
                 log=folder / "contactd.log",
-                url=f"http://{lab.pbx.host}:{lab.http_port}",
+                url=f"http://{written['http']['host']}:{written['http']['port']}",
             )
             desk = DeskLab(lab=lab, daemon=daemon, folder=folder)
             if not start:

@@ -296,11 +296,11 @@ def _place(document: Mapping[str, Any], loc: Sequence[int | str]) -> str:
     """Return where it is, with entries by their key or, without one, counted from 1."""
     if len(loc) < 2:
         return str(loc[0]) if loc else "(file)"
-    entries = _entries(document, str(loc[0]))
-    name = dict(entries).get(int(loc[1])) if isinstance(loc[1], int) else None
-    key = name.get("key") if name is not None else None
-    entry = key if isinstance(key, str) and key else f"#{int(loc[1]) + 1}"
-    return ".".join([str(loc[0]), entry, *map(str, loc[2:])])
+    kind, number = str(loc[0]), int(loc[1])
+    entry = document[kind][number]
+    key = entry.get("key") if isinstance(entry, Mapping) else None
+    name = key if isinstance(key, str) and key and key.isprintable() else f"#{number + 1}"
+    return ".".join([kind, name, *map(str, loc[2:])])
 
 
 def _entries(document: Mapping[str, Any], kind: str) -> list[tuple[int, Mapping[str, Any]]]:

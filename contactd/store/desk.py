@@ -1,11 +1,11 @@
 """The desk file in the database: sites, people with their numbers, and the rota."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import RowMapping, bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
@@ -19,6 +19,8 @@ from contactd.tickets.people import MAIL, PHONE
 
 log = get_logger()
 
+T = TypeVar("T")
+
 REQUESTER: Final = "requester"
 ENGINEER: Final = "engineer"
 
@@ -27,6 +29,20 @@ _CHUNK: Final = 400  # values in one IN (…)
 
 _PUT_SITES: Final = upsert(sites, ["key"])
 _PUT_ADDRESSES: Final = upsert(addresses, ["kind", "value"])
+_ADD_PERSON: Final = insert(people).returning(people.c.id, sort_by_parameter_order=True)
+_CHANGE_PERSON: Final = (
+    update(people)
+    .where(people.c.id == bindparam("person"))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in ("key", "name", "department", "site", "role", "vip", "language")
+        }
+    )
+)
+_DROP_ADDRESS: Final = delete(addresses).where(
+    addresses.c.kind == bindparam("k"), addresses.c.value == bindparam("v")
+)
 _BODY: Final = select(rotas.c.body).where(rotas.c.id == 1)
 
 
@@ -111,22 +127,29 @@ def _everybody(desk: DeskFile) -> list[EngineerEntry | PersonEntry]:
 async def _load_people(
     connection: AsyncConnection, desk: DeskFile, clock: Clock
 ) -> Mapping[str, int]:
-    """Store everybody in the file; return their ids by key."""
+    """Store everybody in the file, as far as it is news; return their ids by key."""
     entries = _everybody(desk)
-    known = await _ids(connection, [entry.key for entry in entries])
-    numbers = await _owners(connection, [each for entry in entries for each in _values(entry)])
-    ids: dict[str, int] = {}
+    known = await _by_key(connection, [entry.key for entry in entries])
+    owners = await _owners(connection, [each for entry in entries for each in _values(entry)])
+    ids = {key: int(row["id"]) for key, row in known.items()}
+    added: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
     for entry in entries:
         row = _person(entry)
-        person_id = known.get(entry.key) or _caller_of(entry, numbers, ids.values())
-        if person_id is None:
-            added = await connection.execute(
-                insert(people).returning(people.c.id), {**row, "created_at": clock.now()}
-            )
-            person_id = int(added.scalar_one())
-        else:
-            await connection.execute(update(people).where(people.c.id == person_id).values(row))
-        ids[entry.key] = person_id
+        stored = known.get(entry.key)
+        if stored is None and (caller := _caller_of(entry, owners, ids.values())) is not None:
+            ids[entry.key] = caller
+        elif stored is None:
+            added.append({**row, "created_at": clock.now()})
+            continue
+        if stored is None or any(stored[name] != value for name, value in row.items()):
+            news = {f"new_{name}": value for name, value in row.items()}
+            changed.append({"person": ids[entry.key], **news})
+    if changed:
+        await connection.execute(_CHANGE_PERSON, changed)
+    if added:
+        new_ids = (await connection.execute(_ADD_PERSON, added)).scalars()
+        ids |= {row["key"]: int(new) for row, new in zip(added, new_ids, strict=True)}
     return ids
 
 
@@ -172,13 +195,11 @@ def _caller_of(
     return None
 
 
-async def _ids(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for start in range(0, len(keys), _CHUNK):
-        rows = await connection.execute(
-            select(people.c.key, people.c.id).where(people.c.key.in_(keys[start : start + _CHUNK]))
-        )
-        found |= {row.key: row.id for row in rows}
+async def _by_key(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, RowMapping]:
+    found: dict[str, RowMapping] = {}
+    for some in _chunks(keys):
+        rows = await connection.execute(select(people).where(people.c.key.in_(some)))
+        found |= {row["key"]: row for row in rows.mappings()}
     return found
 
 
@@ -186,11 +207,11 @@ async def _owners(
     connection: AsyncConnection, values: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], _Owner]:
     found: dict[tuple[str, str], _Owner] = {}
-    for start in range(0, len(values), _CHUNK):
+    for some in _chunks(values):
         rows = await connection.execute(
             select(addresses.c.kind, addresses.c.value, people.c.id, people.c.key)
             .select_from(addresses.join(people, people.c.id == addresses.c.person_id))
-            .where(tuple_(addresses.c.kind, addresses.c.value).in_(values[start : start + _CHUNK]))
+            .where(tuple_(addresses.c.kind, addresses.c.value).in_(some))
         )
         for row in rows:
             owner = _Owner(person_id=row.id, nameless=row.key is None)
@@ -203,24 +224,42 @@ async def _load_addresses(
 ) -> None:
     """Give everybody in the file exactly the addresses of the file."""
     wanted = {
-        value: {"person_id": ids[entry.key], "rank": rank}
+        value: (ids[entry.key], rank)
         for entry in _everybody(desk)
         for rank, value in enumerate(_values(entry))
     }
     before = await _owners(connection, list(wanted))
-    people_ids = list(ids.values())
-    for start in range(0, len(people_ids), _CHUNK):
-        some = people_ids[start : start + _CHUNK]
-        await connection.execute(delete(addresses).where(addresses.c.person_id.in_(some)))
-    if wanted:
-        await connection.execute(
-            _PUT_ADDRESSES[connection.dialect.name],
-            [{"kind": kind, "value": value, **row} for (kind, value), row in wanted.items()],
-        )
+    stored = await _stored_addresses(connection, list(ids.values()))
+    stale = [{"k": kind, "v": value} for kind, value in stored.keys() - wanted.keys()]
+    if stale:
+        await connection.execute(_DROP_ADDRESS, stale)
+    news = [
+        {"kind": kind, "value": value, "person_id": person_id, "rank": rank}
+        for (kind, value), (person_id, rank) in wanted.items()
+        if stored.get((kind, value)) != (person_id, rank)
+    ]
+    if news:
+        await connection.execute(_PUT_ADDRESSES[connection.dialect.name], news)
     for value, owner in before.items():
-        now_of = int(wanted[value]["person_id"])
-        if owner.nameless and owner.person_id != now_of:
-            await _absorb(connection, owner.person_id, now_of)
+        person_id, _ = wanted[value]
+        if owner.nameless and owner.person_id != person_id:
+            await _absorb(connection, owner.person_id, person_id)
+
+
+async def _stored_addresses(
+    connection: AsyncConnection, person_ids: Sequence[int]
+) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return whose each address is, and its rank."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for some in _chunks(person_ids):
+        rows = await connection.execute(select(addresses).where(addresses.c.person_id.in_(some)))
+        found |= {(row.kind, row.value): (row.person_id, row.rank) for row in rows}
+    return found
+
+
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 async def _absorb(connection: AsyncConnection, caller: int, person: int) -> None:

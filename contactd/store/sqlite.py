@@ -6,7 +6,6 @@ more than SQLite itself takes for a whole ticket. Ours cross once.
 """
 
 import sqlite3
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,14 @@ from aiosqlite import Connection
 
 
 class _Cursor:
-    """What SQLAlchemy uses of a cursor; executing a statement fetches all its rows as well."""
+    """What SQLAlchemy uses of a cursor; executing a statement fetches all its rows as well.
+
+    So `AsyncConnection.stream` is not to be had; nobody reads a million rows here.
+    """
 
     def __init__(self, connection: "_Connection") -> None:
         self._connection = connection
-        self._rows: deque[Any] = deque()
+        self._rows: list[Any] = []
         self.description: Any = None
         self.rowcount = -1
         self.lastrowid: int | None = None
@@ -37,20 +39,12 @@ class _Cursor:
         await self._connection.cross(partial(self._run, "executemany", sql, parameters))
         return self
 
-    async def fetchone(self) -> Any:
-        return self._rows.popleft() if self._rows else None
-
-    async def fetchmany(self, size: int | None = None) -> list[Any]:
-        count = min(self.arraysize if size is None else size, len(self._rows))
-        return [self._rows.popleft() for _ in range(count)]
-
     async def fetchall(self) -> list[Any]:
-        rows = list(self._rows)
-        self._rows.clear()
+        rows, self._rows = self._rows, []
         return rows
 
     async def close(self) -> None:
-        self._rows.clear()
+        self._rows = []
 
     def _run(self, method: str, sql: str, parameters: Any, connection: sqlite3.Connection) -> None:
         """Do everything with the real cursor; runs in the connection's thread."""
@@ -58,7 +52,7 @@ class _Cursor:
         try:
             getattr(cursor, method)(sql, parameters)
             self.description = cursor.description
-            self._rows = deque(cursor.fetchall() if cursor.description else ())
+            self._rows = cursor.fetchall() if cursor.description else []
             self.rowcount = cursor.rowcount
             self.lastrowid = cursor.lastrowid
         finally:

@@ -14,6 +14,7 @@ Every fault has a test in `tests/wire/test_ami.py` that shows it in panoramisk a
 """
 
 import asyncio
+import os
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -572,7 +573,7 @@ class Ami:
             )
         except OSError as error:
             raise TemporaryFailure(
-                f"cannot connect to {settings.host}:{settings.port} ({error.strerror or error}): "
+                f"cannot connect to {settings.host}:{settings.port} ({_reason(error)}): "
                 "is Asterisk running, with enabled=yes and this address in manager.conf?"
             ) from error
         manager.connection_made(opened)
@@ -685,8 +686,14 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> bool:
     return True
 
 
+def _reason(error: OSError) -> str:
+    """Return the system's own words: asyncio's name the address, which is in the text already."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
 def _headers(message: Message) -> dict[str, str]:
-    return dict(message.items())
+    # `content` is panoramisk's own, for answers of old that were not headers.
+    return {key: value for key, value in message.items() if key != "content"}
 
 
 def _reply(message: Message) -> AmiReply:

@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from contactd.errors import TemporaryFailure
 from contactd.tickets.contact import Contact, Filed
 
 REMEMBERED = 2_000  # calls; only saves work, the database is what makes twice harmless
@@ -32,7 +33,9 @@ class Intake:
         try:
             filed = await self._receive(contact)
         except BaseException as error:
-            flight.set_exception(error)
+            # Who waits was not cancelled himself.
+            gone = TemporaryFailure("who was filing the call was cancelled")
+            flight.set_exception(gone if isinstance(error, asyncio.CancelledError) else error)
             flight.exception()  # read: nobody need be waiting
             raise
         else:

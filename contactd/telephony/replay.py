@@ -548,7 +548,8 @@ def cel_rows(block: Block) -> tuple[list[tuple[int, CelRow]], list[Bad], int]:
         feed = _Lines(lines, index)
         try:
             for fields in csv.reader(feed, strict=True):
-                rows.append((starts[index], cel_row(fields)))
+                if fields:  # not an empty line
+                    rows.append((starts[index], cel_row(fields)))
                 index = feed.next
                 feed.record_bytes = 0
         except (csv.Error, ValueError) as error:

@@ -52,7 +52,7 @@ def address(value: str, *, country: str = "CN") -> str:
 
 def area_code(number: str) -> str:
     """Return the mainland area code of an E.164 number, without its 0 (`755`); "" if none."""
-    if not number.startswith("+86"):
+    if not number.startswith("+86") or _MAINLAND.fullmatch(number):
         return ""
     try:
         parsed = phonenumbers.parse(number)

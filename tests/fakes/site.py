@@ -2,7 +2,7 @@
 
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +16,8 @@ from contactd.httpd import Httpd, Route
 from contactd.settings import HttpSettings
 from contactd.signals import Signals
 from contactd.tickets.people import Role
-from contactd.web import login, status
+from contactd.web import api, login, status
+from contactd.web.api import Api
 from contactd.web.i18n import Language
 from contactd.web.live import Live
 from contactd.web.pages import Pages, static_routes
@@ -84,9 +85,13 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running_site(
-    *, routes: Iterable[Route] = (), board: FakeBoard | None = None, **settings: Any
+    *,
+    routes: Iterable[Route] = (),
+    make_api: Callable[[Live], Api] | None = None,
+    board: FakeBoard | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Site]:
-    """Run the pages; `settings` are those of the section `http`."""
+    """Run the pages, and the API if one is made; `settings` are those of the section `http`."""
     options = HttpSettings(**{"port": free_port(), "public_status": True} | settings)
     board = board or FakeBoard()
     accounts, signals, clock = FakeAccounts(), Signals(), SystemClock()
@@ -105,6 +110,7 @@ async def running_site(
             *status.routes(options, pages=pages, live=live, health=lambda: board.health),
             *login.routes(pages, accounts, clock),
             *routes,
+            *(api.routes(make_api(live)) if make_api else ()),
         ],
         accounts=accounts,
         static=static_routes(),

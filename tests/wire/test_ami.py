@@ -556,7 +556,7 @@ async def test_the_connection_comes_back_after_the_pbx_was_away() -> None:
         await heard.until(lambda: heard.lost == 1)
         assert ami.connected_since is None
         async with asyncio.timeout(5):
-            while "cannot connect" not in ami.last_error:
+            while "Connection refused" not in ami.last_error:
                 await asyncio.sleep(0.001)
         assert ami.health().state is HealthState.DOWN
         assert "manager.conf" in ami.health().detail
@@ -675,6 +675,7 @@ async def test_queue_actions_are_answered_at_once_though_panoramisk_expects_a_li
     async with FakePbx() as pbx, connected(pbx, heard) as ami:
         reply = await ami.action("QueueAdd", Queue="gz", Interface="Local/1@engineer-zh/n")
         assert (reply.success, reply.message) == (True, "Added interface to queue")
+        assert set(reply.headers) == {"Response", "ActionID", "Message"}
         assert not (await ami.action("Nonsense")).success
 
 

@@ -5,7 +5,7 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from contactd.errors import (
     PermanentFailure,
     TemporaryFailure,
 )
-from contactd.httpd import SESSION_COOKIE, Phase, Route
+from contactd.httpd import SESSION_COOKIE, Httpd, Phase, Route
 from contactd.service import Health, HealthState
+from contactd.settings import HttpSettings
 from contactd.signals import Topic
 from contactd.tickets.people import Role
 from contactd.web import live
@@ -179,7 +180,7 @@ async def test_a_head_that_is_too_large_or_no_http_gets_a_short_400(
     async with raw(site) as (reader, writer):
         writer.write(head + b"\r\n")
         answer = await to_end(reader)
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert re.match(rb"HTTP/1.[01] 400 ", answer)
     assert b"aaaa" not in answer
     assert b"aiohttp" not in answer
 
@@ -301,7 +302,7 @@ async def test_the_status_page_asks_for_a_login_unless_it_is_public(
         await log_in(site, http)
         async with http.get(f"{site.url}/?lang=en", headers=HTML) as answer:
             assert "Calls now" in await answer.text()
-        async with http.post(f"{site.url}/logout") as answer:
+        async with http.post(f"{site.url}/logout", headers={"Origin": site.url}) as answer:
             assert not site.accounts.sessions
         async with http.get(f"{site.url}/", headers=HTML, allow_redirects=False) as answer:
             assert answer.status == 303
@@ -398,8 +399,9 @@ async def test_metrics_ask_for_their_token_if_one_is_set(http: aiohttp.ClientSes
 
 
 async def test_a_port_in_use_is_named(site: Site) -> None:
-    with pytest.raises(ConfigurationError, match="http.port"):
-        async with running_site(port=site.port):
+    second = Httpd(HttpSettings(port=site.port), routes=(), accounts=site.accounts)
+    with pytest.raises(ConfigurationError, match=rf"http\.port: .*:{site.port}: .*in use"):
+        async with second.running():
             pass
 
 
@@ -508,22 +510,24 @@ async def test_a_burst_of_changes_is_looked_up_a_few_times_only(
 async def test_fifty_pages_of_one_language_share_one_drawing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn = []
-    async with running_site() as site, browser() as http:
+    drawn: list[live.View] = []
+    async with running_site() as site, browser() as http, AsyncExitStack() as opened:
         draw = site.live._draw
-        monkeypatch.setattr(site.live, "_draw", lambda *a: drawn.append(a[1]) or draw(*a))
-        pages = [stream(site, http) for _ in range(50)]
-        open_pages = [await page.__aenter__() for page in pages]
-        for page in open_pages:
+
+        def counted(scene: live.Scene, view: live.View) -> live.Parts:
+            drawn.append(view)
+            return draw(scene, view)
+
+        monkeypatch.setattr(site.live, "_draw", counted)
+        pages = [await opened.enter_async_context(stream(site, http)) for _ in range(50)]
+        for page in pages:
             await page.until("health", "Working")
         drawn.clear()
         site.board.show(calls=(call(engineer="Wang"),))
         site.signals.raise_(Topic.BOARD)
-        for page in open_pages:
-            await page.until("calls", "Wang")
-        assert len(drawn) == 1
         for page in pages:
-            await page.__aexit__(None, None, None)
+            await page.until("calls", "Wang")
+    assert len(drawn) == 1
 
 
 async def test_one_live_page_too_many_is_refused(http: aiohttp.ClientSession) -> None:
@@ -578,14 +582,12 @@ async def test_pages_say_that_the_database_is_away_and_keep_what_they_showed(
 
 async def test_a_stop_ends_the_open_pages(http: aiohttp.ClientSession) -> None:
     async with asyncio.timeout(10):
-        async with running_site() as site:
-            async with http.get(f"{site.url}/live") as answer:
-                page = Stream(answer)
-                await page.until("health", "li")
-                site.httpd.announce_stop()
-                with pytest.raises(EOFError):
-                    while True:
-                        await page.event()
+        async with running_site() as site, http.get(f"{site.url}/live") as answer:
+            page = Stream(answer)
+            await page.until("health", "li")
+            site.httpd.announce_stop()
+            with pytest.raises(EOFError):
+                await page.until("never", "sent")
 
 
 async def test_a_page_whose_session_ended_is_closed(
@@ -599,8 +601,7 @@ async def test_a_page_whose_session_ended_is_closed(
             site.accounts.sessions.clear()
             site.signals.raise_(Topic.BOARD)
             with pytest.raises(EOFError):
-                while True:
-                    await page.event()
+                await page.until("never", "sent")
 
 
 async def test_nobody_looking_costs_nothing() -> None:
@@ -617,9 +618,8 @@ async def test_nobody_looking_costs_nothing() -> None:
 async def test_what_a_caller_chose_is_text_and_masked_where_anybody_may_look(
     http: aiohttp.ClientSession,
 ) -> None:
-    shown = busy()
-    shown = FakeBoard(shown)
-    shown.show(calls=(call(name=HOSTILE_NAME, caller="<b>1"), call(name=HOSTILE_NAME)))
+    shown = FakeBoard(busy())
+    shown.show(calls=(call(name=HOSTILE_NAME, caller="<i>1"), call(name=HOSTILE_NAME)))
     async with running_site(board=shown) as site:
         async with http.get(f"{site.url}/?lang=en") as answer:
             public = await answer.text()
@@ -629,7 +629,7 @@ async def test_what_a_caller_chose_is_text_and_masked_where_anybody_may_look(
     for page in (public, inside):
         assert "<script>alert" not in page
         assert "13912345678" not in page
-        assert "<b>1" not in page
+        assert "<i>1" not in page
         assert page.count("<script") == 3
         assert "style=" not in page
     assert "&lt;＊" in public
@@ -692,6 +692,6 @@ def test_every_text_is_in_both_catalogues_with_words(tmp_path: Path) -> None:
             assert not message.fuzzy or not message.id
             for word in words:  # a lost %(name)s would be an error on the page
                 wanted = set(re.findall(r"%\(\w+\)s", str(message.id)))
-                assert not message.id or wanted == set(re.findall(r"%\(\w+\)s", word))
+                assert not message.id or wanted == set(re.findall(r"%\(\w+\)s", str(word)))
         ids.append({str(message.id) for message in catalogue})
     assert ids[0] == ids[1]

@@ -401,7 +401,7 @@ async def test_row_that_follows_half_a_row_on_the_same_line_is_read(desk: Desk) 
     begin = len(desk.pbx.rows)
     second = desk.pbx.greeting_only()
     desk.cel.write_bytes(torn + csv_bytes(desk.pbx.rows[begin:]))
-    desk.wait(3)
+    desk.wait(10)
     look = await desk.records.look()
     assert look.bad_rows == 1
     assert desk.store.final() == [second.uniqueid]
@@ -510,7 +510,7 @@ def busy_day(calls: int) -> Recorder:
 
 
 async def test_hundred_thousand_rows_neither_take_long_nor_stop_the_loop(desk: Desk) -> None:
-    desk.pbx = busy_day(2_900)
+    desk.pbx = busy_day(3_400)
     desk.write()
     desk.wait(3)
     rows = len(desk.pbx.rows)
@@ -520,7 +520,7 @@ async def test_hundred_thousand_rows_neither_take_long_nor_stop_the_loop(desk: D
         begun = loop.time()
         look = await desk.records.look()
         took = loop.time() - begun
-    assert (look.rows, len(desk.store.final())) == (rows, 2_900)
+    assert (look.rows, len(desk.store.final())) == (rows, 3_400)
     assert took < 15  # about 3 s on two idle cores; 30 s is the promise, with the database
     assert ticker.worst_s < 0.25
 
@@ -530,7 +530,7 @@ async def test_busy_day_is_filed_in_batches(desk: Desk) -> None:
     desk.write()
     desk.wait(3)
     await desk.records.look()
-    assert desk.store.batches > 10
+    assert desk.store.batches > 5
     assert desk.store.filed < 200 + 2 * desk.store.batches
 
 
