@@ -137,8 +137,9 @@ class Accounts:
 
     async def check_password(self, name: str, password: str) -> Identity | None:
         """Return who that is, or None; it takes as long for a name that nobody has."""
+        asked = {"user": name if name.isprintable() else ""}  # PostgreSQL refuses NUL
         async with self._database.reading() as connection:
-            row = (await connection.execute(_PASSWORD, {"user": name})).one_or_none()
+            row = (await connection.execute(_PASSWORD, asked)).one_or_none()
         if row is None:
             self._nobody = self._nobody or await self._hash(secrets.token_urlsafe())
             await self._verify(self._nobody, password)
@@ -174,14 +175,18 @@ class Accounts:
 
     async def _hash(self, password: str) -> str:
         async with self._turns:
-            return await asyncio.to_thread(self._hasher.hash, password)
+            return await asyncio.to_thread(self._hasher.hash, _bytes(password))
 
     async def _verify(self, known: str, password: str) -> bool:
         async with self._turns:
             try:
-                return await asyncio.to_thread(self._hasher.verify, known, password)
+                return await asyncio.to_thread(self._hasher.verify, known, _bytes(password))
             except (VerificationError, InvalidHashError):
                 return False
+
+
+def _bytes(password: str) -> bytes:
+    return password.encode("utf-8", "surrogatepass")  # whatever a form sends is compared
 
 
 def _digest(secret: str) -> bytes:

@@ -323,6 +323,7 @@ def _sqlite(url: URL, *, begin: str, size: int) -> AsyncEngine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_S,
+        pool_reset_on_return=None,  # closing has undone what was open: no need to do it twice
         async_creator=partial(sqlite.connect, path, busy_timeout_s=BUSY_TIMEOUT_S),
     )
 

@@ -30,6 +30,7 @@ from contactd.store.schema import (
 )
 from contactd.tickets.contact import CallFacts, Direction, Medium, Outcome, Source
 from contactd.tickets.journal import Entry
+from contactd.tickets.numbers import is_valid
 from contactd.tickets.people import MAIL, PHONE
 from contactd.tickets.phone import address
 from contactd.tickets.priority import Impact, Priority, Urgency
@@ -289,11 +290,13 @@ class Views:
         Raises:
             NotFound: there is no ticket with this number.
         """
+        if not is_valid(number):
+            raise NotFound("that is not the number of a ticket")
         async with self._database.reading() as connection:
             found = await connection.execute(_TICKET, {"ticket": number})
             row = found.mappings().one_or_none()
             if row is None:
-                raise NotFound(f"there is no ticket {number[:24]!r}")
+                raise NotFound(f"there is no ticket {number}")
             mine = {"ticket": row["id"]}
             heard = (await connection.execute(_CONTACTS_OF_TICKET, mine)).mappings().all()
             files = await _attachments(connection, [each["id"] for each in heard])
@@ -412,10 +415,10 @@ def _ticket_conditions(filters: TicketFilters) -> list[ColumnElement[bool]]:
     if filters.states:
         conditions.append(tickets.c.state.in_(sorted(state.value for state in filters.states)))
     if filters.site is not None:
-        conditions.append(tickets.c.site == filters.site)
+        conditions.append(tickets.c.site == _storable(filters.site))
     if filters.requester is not None:
-        value = filters.requester
-        value = value.strip().lower() if "@" in value else address(value) or value
+        value = filters.requester.strip()
+        value = _storable(value.lower()) if "@" in value else address(value)
         of_person = select(addresses.c.person_id).where(addresses.c.value == value)
         conditions.append(tickets.c.requester_id.in_(of_person))
     if filters.opened_from is not None:
@@ -425,12 +428,17 @@ def _ticket_conditions(filters: TicketFilters) -> list[ColumnElement[bool]]:
     return conditions
 
 
+def _storable(value: str) -> str:
+    """Return a value from a URL, "" when no row can hold it (PostgreSQL refuses NUL)."""
+    return value if value.isprintable() else ""
+
+
 def _contact_conditions(filters: ContactFilters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if filters.medium is not None:
         conditions.append(contacts.c.medium == filters.medium.value)
     if filters.ticket is not None:
-        conditions.append(tickets.c.number == filters.ticket)
+        conditions.append(tickets.c.number == _storable(filters.ticket))
     if filters.received_from is not None:
         conditions.append(contacts.c.received_at >= filters.received_from)
     if filters.received_to is not None:

@@ -41,6 +41,7 @@ from contactd.metrics import (
     PEERS_REFUSED,
 )
 from contactd.service import Health, HealthState
+from contactd.settings import PbxSettings
 
 log = get_logger()
 
@@ -95,6 +96,20 @@ class AmiSettings:
     reconnect_min_s: float = 0.2
     reconnect_max_s: float = 10.0
     login_retry_s: float = 30.0  # a wrong password does not get right by trying often
+
+
+def ami_settings(pbx: PbxSettings) -> AmiSettings:
+    """Return what the configuration says of a PBX's manager interface."""
+    return AmiSettings(
+        name=pbx.name,
+        host=pbx.host,
+        port=pbx.port,
+        username=pbx.username,
+        secret=pbx.secret.get_secret_value(),
+        ping_interval_s=pbx.ping_interval_s,
+        liveness_s=pbx.liveness_s,
+        reconnect_max_s=pbx.reconnect_max_s,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

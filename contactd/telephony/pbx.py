@@ -22,7 +22,7 @@ from contactd.service import Health, HealthState
 from contactd.settings import HotlineSettings, PbxSettings
 from contactd.signals import Signals, Topic, wait
 from contactd.telephony import roster
-from contactd.telephony.ami import Ami, AmiEvent, AmiSettings, OriginateOutcome
+from contactd.telephony.ami import Ami, AmiEvent, OriginateOutcome, ami_settings
 from contactd.telephony.calls import (
     CALL_EVENTS,
     Answered,
@@ -81,16 +81,7 @@ class Pbx:
         self.calls = CallTracker(hotline_contexts=settings.hotline_contexts)
         self.filed: dict[str, Filed] = {}  # of live calls
         self._ami = Ami(
-            AmiSettings(
-                name=settings.name,
-                host=settings.host,
-                port=settings.port,
-                username=settings.username,
-                secret=settings.secret.get_secret_value(),
-                ping_interval_s=settings.ping_interval_s,
-                liveness_s=settings.liveness_s,
-                reconnect_max_s=settings.reconnect_max_s,
-            ),
+            ami_settings(settings),
             on_event=self._on_event,
             on_connected=self._on_connected,
             on_lost=self._on_lost,

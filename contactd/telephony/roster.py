@@ -6,7 +6,7 @@ does not need contactd.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from contactd.routing.oncall import Duty, Engineer, Site, Why
@@ -142,10 +142,26 @@ def difference(want: Iterable[Member], have: Iterable[Member]) -> list[Step]:
         if known is None:
             adds.append(Add(member=member))
         elif known.name != member.name:  # a name cannot be changed in place
-            renames += [Remove(queue=key[0], interface=key[1]), Add(member=member)]
+            alone = len({where for queue, where in here | wanted_ones if queue == key[0]}) == 1
+            renames += _rename(member, alone=alone)
         elif known.penalty != member.penalty:
             moves.append(Penalty(queue=key[0], interface=key[1], penalty=member.penalty))
     for queue, where in sorted(here.keys() - wanted_ones.keys()):
         if queue in queues:
             removes.append(Remove(queue=queue, interface=where))
     return [*adds, *moves, *renames, *removes]
+
+
+def _rename(member: Member, *, alone: bool) -> list[Step]:
+    """Take a member out and add it with another name; if it is alone, somebody stands in."""
+    steps: list[Step] = [Remove(queue=member.queue, interface=member.interface), Add(member=member)]
+    if not alone:
+        return steps
+    zh, en = "@engineer-zh/n", "@engineer-en/n"
+    here, other = (zh, en) if member.interface.endswith(zh) else (en, zh)
+    stand_in = replace(member, interface=member.interface.removesuffix(here) + other)
+    return [
+        Add(member=stand_in),
+        *steps,
+        Remove(queue=stand_in.queue, interface=stand_in.interface),
+    ]

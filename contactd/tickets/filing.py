@@ -53,10 +53,6 @@ class PersonSlip:
     address: Address
     latest: "TicketSlip | None" = None  # their latest open ticket
 
-    @property
-    def new(self) -> bool:
-        return not self.person.id
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TicketSlip:

@@ -140,8 +140,16 @@ def test_changed_tier_moves_the_member_in_place() -> None:
 
 
 def test_member_with_another_name_is_added_anew() -> None:
-    steps = difference([member(FLOOR, "li")], [member(FLOOR, "wang")])
+    other = member(interface(LI), "other")
+    steps = difference([member(FLOOR, "li"), other], [member(FLOOR, "wang"), other])
     assert steps == [Remove(queue="gz", interface=FLOOR), Add(member=member(FLOOR, "li"))]
+
+
+def test_member_with_another_name_who_is_alone_is_stood_in_for() -> None:
+    have, want = [member(FLOOR, "wang")], [member(FLOOR, "li")]
+    stations = apply(have, difference(want, have))
+    assert all(stations)
+    assert stations[-1] == set(want)
 
 
 def test_members_and_queues_of_others_are_left_alone() -> None:

@@ -67,8 +67,10 @@ async def test_a_user_is_known_by_name_and_password(accounts: Accounts) -> None:
     await accounts.add_user("陈静", PASSWORD, Role.DESK)
     assert await accounts.check_password("陈静", PASSWORD) == Identity(name="陈静", role=Role.DESK)
     assert await accounts.check_password("陈静", PASSWORD + " ") is None
-    assert await accounts.check_password("陈静", "") is None
-    assert await accounts.check_password("nobody", PASSWORD) is None
+    for wrong in ("", "\x00", "\ud800"):
+        assert await accounts.check_password("陈静", wrong) is None
+    for stranger in ("nobody", "", "\x00", "\ud800"):
+        assert await accounts.check_password(stranger, PASSWORD) is None
 
 
 async def test_a_password_is_kept_as_argon2id(accounts: Accounts, database: Database) -> None:

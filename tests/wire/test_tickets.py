@@ -445,6 +445,31 @@ async def test_the_life_cycle_is_kept_and_each_step_is_an_entry(
 
 
 @pytest.mark.usefixtures("desk")
+async def test_an_engineer_who_acknowledges_has_the_ticket(tickets: TicketService) -> None:
+    filed = await tickets.receive(call())
+    await tickets.act(filed.ticket, Action.ACKNOWLEDGE, actor="engineer:li")
+    progress = await tickets.progress(filed.ticket)
+    assert progress is not None
+    assert progress.engineer == "li"
+    assert not await tickets.take(filed.ticket, "wang", how="page")
+
+
+async def test_what_is_seen_live_adds_up_and_leaves_the_ticket_alone(
+    tickets: TicketService, database: Database
+) -> None:
+    filed = await tickets.receive(call())
+    facts = CallFacts(pbx="pbx1", did="4008001234", stage="menu", keys="1")
+    await tickets.receive(call(call=facts))
+    await tickets.receive(call(call=replace(facts, stage="queue", keys="", queue="desk")))
+    await tickets.receive(call(call=None, outcome=Outcome.ABANDONED_QUEUE))
+    stored = (await rows(database, select(contacts)))[0]
+    told = {key: stored["call"][key] for key in ("stage", "keys", "queue")}
+    assert told == {"stage": "queue", "keys": "1", "queue": "desk"}
+    assert stored["outcome"] == "abandoned_queue"
+    assert await actions(database, filed.ticket) == ["opened"]
+
+
+@pytest.mark.usefixtures("desk")
 async def test_the_first_engineer_who_takes_a_ticket_has_it(
     tickets: TicketService, database: Database
 ) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert
-from sqlalchemy.exc import DBAPIError
 
 from contactd.errors import NotFound, PermanentFailure
 from contactd.routing.deskfile import parse
@@ -99,7 +98,9 @@ async def test_the_journal_of_a_ticket_can_be_verified(
     assert journal.verify([found.journal[0], changed], last_hash=found.journal_hash) != ""
 
 
-@pytest.mark.parametrize("number", ["", "0", "26112000019", "'; DROP TABLE tickets", "9" * 10_000])
+@pytest.mark.parametrize(
+    "number", ["", "0", "26112000018", "26112000019", "'; DROP TABLE tickets", "\x00", "9" * 10_000]
+)
 async def test_a_ticket_that_does_not_exist_is_not_found(views: Views, number: str) -> None:
     with pytest.raises(NotFound):
         await views.ticket(number)
@@ -234,7 +235,9 @@ async def test_tickets_are_filtered(views: Views, tickets: TicketService) -> Non
     assert await numbers(site="gz") == [landline.ticket]
     assert await numbers(requester="139 0000 0001") == [vip.ticket]
     assert await numbers(requester="Liang@Example.com") == [vip.ticket]
-    assert await numbers(requester="nobody") == []
+    for garbage in ("nobody", "", "\x00", "\ud800@", "1" * 10_000):
+        assert await numbers(requester=garbage) == []
+        assert await numbers(site=garbage) == []
     assert await numbers(opened_from=START + timedelta(hours=1)) == [mobile.ticket, landline.ticket]
     assert await numbers(opened_to=START + timedelta(hours=1)) == [vip.ticket]
 
@@ -276,11 +279,11 @@ async def test_today_counts_tickets_and_contacts_of_the_local_day(
     await tickets.take(first.ticket_id, "wang", how="page")
 
     found = await views.today(date(2026, 11, 20), ZONE)
-    assert found.states[State.NEW] == 2 + (sum(found.states.values()) - 3)
-    assert found.states[State.IN_PROGRESS] == 1
-    assert found.states[State.CLOSED] == 0
     assert set(found.states) == set(State)
-    assert found.priorities[Priority.P3] >= 3
+    assert {state: n for state, n in found.states.items() if n} == {
+        State.NEW: 3, State.IN_PROGRESS: 1,
+    }  # fmt: skip
+    assert {priority: n for priority, n in found.priorities.items() if n} == {Priority.P3: 4}
     assert found.intake == {Medium.CALL: 3}
     assert found.latest[0].number == last.ticket
     assert len((await views.today(date(2026, 11, 20), ZONE, latest=1)).latest) == 1
@@ -303,11 +306,3 @@ async def test_people_are_those_of_the_file_and_those_who_called(
 async def test_the_outbox_is_told(views: Views, tickets: TicketService) -> None:
     await call(tickets, "13700000001")
     assert (await views.outbox_figures()).waiting == 1
-
-
-async def test_views_cannot_write(database: Database) -> None:
-    if database.dialect != "sqlite":
-        return  # a promise of the engine for SQLite, where a reader must not block the writer
-    with pytest.raises(DBAPIError):
-        async with database.reading() as connection:
-            await connection.execute(insert(attachments), {"contact_id": 1})
