@@ -243,9 +243,14 @@ class Httpd:
 
     async def identify(self, request: web.Request) -> Identity | None:
         """Return who sends the request, by bearer token (RFC 6750) or by the session's cookie."""
-        if "identity" not in request:
-            request["identity"] = await self._find(request)
-        return cast("Identity | None", request["identity"])
+        if _SENDER not in request:
+            return await self.identify_again(request)
+        return request[_SENDER].identity
+
+    async def identify_again(self, request: web.Request) -> Identity | None:
+        """Return who the sender of a long request is by now: a session can end meanwhile."""
+        sender = request[_SENDER] = _Sender(identity=await self._find(request))
+        return sender.identity
 
     async def _find(self, request: web.Request) -> Identity | None:
         if (token := _bearer(request)) is not None:
@@ -321,7 +326,7 @@ class Httpd:
             log.exception("request.failed", method=request.method, route=_route(request))
             HANDLER_FAILURES.labels(where="http").inc()
             problem = Problem(status=500)
-        if request.get("answered"):  # in the middle of a stream nothing can be taken back
+        if request.get(_ANSWERED):  # in the middle of a stream nothing can be taken back
             raise ConnectionResetError
         wants_page = "text/html" in request.headers.get("Accept", "")
         drawn = self._page(request, problem) if self._page and wants_page else None
@@ -347,7 +352,7 @@ class Httpd:
             raise Refused(Problem(status=403, detail="sent from another site"))
 
     async def _dress(self, request: web.Request, response: web.StreamResponse) -> None:
-        request["answered"] = True
+        request[_ANSWERED] = True
         if _route(request) in self._static and response.status in (200, 206, 304):
             # Pages name files with their version (?v=…), which never changes its content.
             lasting = "public, max-age=31536000, immutable" if "v" in request.query else "no-cache"
@@ -363,7 +368,16 @@ class Httpd:
         return request.secure or self._settings.public_url.startswith("https:")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sender:
+    """Who sends a request, once it was looked up."""
+
+    identity: Identity | None
+
+
 HTTPD: Final = web.AppKey("httpd", Httpd)
+_SENDER: Final = web.RequestKey("sender", _Sender)
+_ANSWERED: Final = web.RequestKey("answered", bool)
 
 
 class Peer(web.RequestHandler):

@@ -122,8 +122,8 @@ def routes(
         view = await view_of(request)
 
         async def allowed() -> bool:
-            request.pop("identity", None)
-            return (await view_of(request)).public == view.public
+            identity = await request.app[HTTPD].identify_again(request)
+            return (identity is None) == view.public
 
         return await live.stream(request, view, allowed=allowed)
 

@@ -58,7 +58,7 @@ COMPONENTS: Final[Mapping[str, str]] = {  # what stands before `:` in a componen
     "outbox": N_("Outbox"),
     "pbx": N_("PBX"),
     "redis": N_("Redis"),
-    "replay": N_("PBX records"),
+    "records": N_("PBX records"),
     "roster": N_("Queue members"),
     "rota": N_("Rota"),
 }

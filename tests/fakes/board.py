@@ -60,7 +60,7 @@ HEALTH = (
     ),
     Health(component="pbx:pbx1", state=HealthState.UP),
     Health(component="agi", state=HealthState.UP),
-    Health(component="replay:pbx1", state=HealthState.UP),
+    Health(component="records:pbx1", state=HealthState.UP),
     Health(component="roster:pbx1", state=HealthState.UP),
     Health(component="ledger", state=HealthState.UP),
     Health(component="http", state=HealthState.UP),

@@ -134,8 +134,7 @@ async def test_the_language_is_switched_and_remembered(chromium: Browser, site: 
 async def test_everything_fits_from_a_phone_to_a_wallboard(
     chromium: Browser, site: Site, tmp_path: Path, width: int, height: int, scheme: str
 ) -> None:
-    options = {"width": width, "height": height, "color_scheme": scheme}
-    async with opened(chromium, site.url, **options) as page:
+    async with opened(chromium, site.url, width=width, height=height, color_scheme=scheme) as page:
         for panel in ("calls", "duty", "tickets", "ledger", "health"):
             await expect(page.locator(f"#{panel}")).to_be_visible()
         assert await page.evaluate("document.documentElement.scrollWidth") == width
