@@ -224,8 +224,7 @@ class CallRecords(Generic[Position]):
             self._pair(channel)
         channel.last_at = max(channel.last_at, row.at)
         channel.linkedid = row.linkedid
-        if row.channel != channel.name:
-            channel.name = row.channel
+        channel.name = row.channel
         self._names[row.channel] = row.uniqueid
         if row.event not in _KEPT:
             return
@@ -491,11 +490,10 @@ class CallRecords(Generic[Position]):
     def _behind(
         self, uniqueid: str, span: Span, seen: frozenset[str], way: str
     ) -> Iterator["_Met"]:
-        channel = self._channels.get(uniqueid)
-        name = channel.name if channel else ""
-        if not name.startswith(_MACHINES):
+        channel = self._channels[uniqueid]  # it has a row in the bridge
+        if not channel.name.startswith(_MACHINES):
             yield _Met(uniqueid=uniqueid, way=way, span=span)
-        elif channel is not None and channel.other_half and len(seen) < 2 * MAX_HOPS:
+        elif channel.other_half and len(seen) < 2 * MAX_HOPS:
             half = channel.other_half
             yield from self._met(half, span, seen | {half}, way)
 
@@ -527,9 +525,7 @@ class CallRecords(Generic[Position]):
 
     def _number(self, uniqueid: str) -> str:
         """Return a name for somebody who is no queue member: the number that was dialled."""
-        channel = self._channels.get(uniqueid)
-        if channel is None:
-            return ""
+        channel = self._channels[uniqueid]
         answered = channel.row("ANSWER")
         if answered and answered.cid_num:
             return _clean(answered.cid_num)
@@ -617,10 +613,15 @@ class _Story:
         return tuple(name for name in names if name and name not in took)
 
     def talks_by_queue_log(self, ended_at: float | None) -> list[_Talk]:
-        """Return who talked by queue_log alone, for a call whose bridges are not in CEL."""
-        if any(row.event == "BRIDGE_ENTER" for row in self.rows):
-            return []
-        ends = {line.agent: line.at for line in self.queue if line.event.startswith("COMPLETE")}
+        """Return who talked by queue_log alone, for a call whose bridges are not in CEL.
+
+        COMPLETECALLER and COMPLETEAGENT: seconds waited, seconds talked, first position.
+        """
+        ends = {
+            line.agent: line.at
+            for line in self.queue
+            if line.event in ("COMPLETECALLER", "COMPLETEAGENT") and line.values[1:2] > ("0",)
+        }
         return [
             _Talk(engineer=line.agent, span=(line.at, min(ends[line.agent], ended_at or inf)))
             for line in self.connects()

@@ -43,6 +43,8 @@ from contactd.tickets.service import TicketService
 log = get_logger()
 
 ACTION_S: Final = 5.0
+SETTLE_S: Final = 2.2  # the records of a call are complete so long after its end (see cel.SETTLE_S)
+GATHER_S: Final = 0.1
 RETRY_S: Final = 5.0  # after the turn of a loop failed for a reason that passes
 YESTERDAY_FOR: Final = timedelta(hours=1)  # after midnight the day before is still balanced
 MEMBERS_CHANGED: Final = frozenset(
@@ -66,6 +68,19 @@ class Shared:
     clock: Clock
     signals: Signals
     zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """`turn` returns in how many seconds it wants the next one, None for `every_s`.
+
+    After a signal of `topic` others are gathered for `gather_s` seconds.
+    """
+
+    turn: Callable[[], Awaitable[float | None]]
+    every_s: float
+    topic: Topic = Topic.LEDGER
+    gather_s: float = 0.0
 
 
 class Pbx:
@@ -112,14 +127,15 @@ class Pbx:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Catch up with the PBX's records, then follow it."""
+        times = self._hotline
         loops = {
-            "records": (self._replay_records, Topic.REPLAY, self._hotline.replay_interval_s),
-            "roster": (self._write_roster, Topic.ROSTER, self._hotline.roster_interval_s),
-            "ledger": (self._balance, None, self._hotline.ledger_interval_s),
+            "records": _Loop(self._replay_records, times.replay_interval_s, Topic.REPLAY, SETTLE_S),
+            "roster": _Loop(self._write_roster, times.roster_interval_s, Topic.ROSTER, GATHER_S),
+            "ledger": _Loop(self._balance, times.ledger_interval_s),
         }
         async with self._work.running(), self._ami.running(), asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(self._loop(what, *loop), name=f"{what}-{self.name}")
+                tasks.create_task(self._look_again(what, loop), name=f"{what}-{self.name}")
                 for what, loop in loops.items()
             ]
             yield
@@ -137,32 +153,24 @@ class Pbx:
         )
         return [link, records]
 
-    async def _loop(
-        self,
-        what: str,
-        turn: Callable[[], Awaitable[float | None]],
-        topic: Topic | None,
-        every_s: float,
-    ) -> None:
-        """Take a turn now, on each signal, and every `every_s` seconds; sooner if it says so."""
-        with self._shared.signals.listening(topic or Topic.BOARD) as wanted:
+    async def _look_again(self, what: str, loop: "_Loop") -> None:
+        """Take a turn now, after each signal, and at the latest when the last one said."""
+        with self._shared.signals.listening(loop.topic) as wanted:
             while True:
-                if topic is not None:
-                    wanted.clear()  # before looking: what is raised meanwhile is looked at next
+                wanted.clear()  # before looking: what is raised meanwhile is looked at next
                 try:
-                    pause_s = await turn() or every_s
+                    pause_s = await loop.turn() or loop.every_s
                     self._troubles.pop(what, None)
                 except ContactdError as failure:
-                    if self._troubles.get(what) != str(failure):
-                        log.warning(
-                            "pbx.loop_failed", pbx=self.name, loop=what, reason=str(failure)
-                        )
-                    self._troubles[what] = str(failure)
+                    self._note_trouble(what, str(failure))
                     pause_s = RETRY_S
-                if topic is None:
-                    await asyncio.sleep(pause_s)
-                else:
-                    await wait(wanted, pause_s)
+                if await wait(wanted, pause_s):
+                    await asyncio.sleep(loop.gather_s)
+
+    def _note_trouble(self, what: str, reason: str) -> None:
+        if self._troubles.get(what) != reason:
+            log.warning("pbx.loop_failed", pbx=self.name, loop=what, reason=reason)
+        self._troubles[what] = reason
 
     # Fast path
 
@@ -248,15 +256,20 @@ class Pbx:
 
     async def _replay_records(self) -> float | None:
         """Read what the PBX has written; return in how many seconds to look again, if soon."""
-        live = None
-        if self._ami.connected:
-            live = [channel.get("Uniqueid", "") for channel in await self._channels()]
+        live = await self._live_channels()
         look: Look = await self._records.look(live)
         self._missing = tuple(str(path) for path in look.missing)
         return look.again_in.total_seconds() if look.again_in is not None else None
 
-    async def _channels(self) -> list[AmiEvent]:
-        return await self._ami.list("CoreShowChannels")
+    async def _live_channels(self) -> list[str] | None:
+        """Return the uniqueids of the PBX's channels; None if it does not say."""
+        if not self._ami.connected:
+            return None
+        try:
+            channels = await self._ami.list("CoreShowChannels")
+        except ContactdError:
+            return None  # the records can be read all the same
+        return [channel.get("Uniqueid", "") for channel in channels]
 
     async def _balance(self) -> float | None:
         """Hold the PBX's own count of today's calls against the contacts."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -83,6 +84,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@cache
+def _pages() -> Pages:
+    """Return the templates, compiled once for all tests: they keep nothing of a site."""
+    return Pages(name="contactd", zone=ZoneInfo("Asia/Shanghai"), language=Language.ZH)
+
+
 @asynccontextmanager
 async def running_site(
     *,
@@ -95,7 +102,7 @@ async def running_site(
     options = HttpSettings(**{"port": free_port(), "public_status": True} | settings)
     board = board or FakeBoard()
     accounts, signals, clock = FakeAccounts(), Signals(), SystemClock()
-    pages = Pages(name="contactd", zone=ZoneInfo("Asia/Shanghai"), language=Language.ZH)
+    pages = _pages()
     live = Live(
         board=board,
         health=lambda: board.health,

@@ -35,5 +35,5 @@ def pytest_runtest_makereport(
     report = yield
     found = getattr(item, "funcargs", {}).get("open_desk")
     if report.failed and isinstance(found, Desk):
-        report.sections.append(("logs of the desk", found.lab.logs()))
+        report.sections.append(("logs of the desk", found.logs()))
     return report

@@ -31,7 +31,7 @@ _LANDLINES: Final = {
     "fs": "0757828800",
     "zq": "075828880",
 }
-_CHECK_S: Final = 0.1  # how often something is asked for that nobody tells
+_CHECK_S: Final = 0.25  # how often something is asked for that nobody tells
 _PLAYED: Final = re.compile(r"<([^>]+)> Playing '([^']+)\.\w+' \(language '(\w+)'\)")
 
 
@@ -233,6 +233,12 @@ class Desk:
         """Have the PBX note what it plays to whom; a restarted PBX has to be told again."""
         await self.lab.pbx.cli("logger add channel heard verbose")
         await self.lab.pbx.cli("core set verbose 3")
+
+    def logs(self) -> str:
+        """Return everybody's logs, but for the questions that a story asked."""
+        daemon = self.lab.daemon.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        told = [line for line in daemon if "request.answered" not in line][-80:]
+        return "\n".join(["--- contactd", *told, self.lab.lab.logs()])
 
     async def all_quiet(self) -> None:
         """End every call; from now on nobody answers."""

@@ -321,6 +321,65 @@ def test_queue_log_alone_tells_who_talked_when_cel_has_no_bridges() -> None:
     assert timedelta(seconds=59) <= facts.talked <= timedelta(seconds=61)
 
 
+def test_queue_log_alone_tells_who_talked_when_half_a_local_channel_is_missing() -> None:
+    recorder = Recorder()
+    recorder.answered()
+    recorder.rows = [row for row in recorder.rows if not row[5].endswith(";2")]
+    assert engineers(the_facts(recorder)) == ["wang"]
+
+
+def test_connection_without_a_word_was_none() -> None:
+    """The caller left while the engineer pressed the key."""
+    recorder = Recorder()
+    call = recorder.arrive()
+    recorder.join_queue(call)
+    legs = recorder.offer(call, "TAKEN")
+    recorder.queue(call, "CONNECT", 2, legs[0].uniqueid, 2, agent="wang")
+    recorder.queue(call, "COMPLETECALLER", 2, 0, 1, agent="wang")
+    recorder.hang_up(*legs, call)
+    assert the_facts(recorder).answered_at is None
+
+
+def test_person_who_is_no_member_and_has_no_number_is_named_by_channel() -> None:
+    recorder = Recorder()
+    call = recorder.arrive()
+    recorder.stage(call, "direct")
+    phone = recorder.channel("PJSIP/1001-#", context="phones", exten="", linkedid=call.linkedid)
+    recorder.row("CHAN_START", phone)
+    bridge = recorder.bridge(phone, call)
+    recorder.wait(5)
+    recorder.leave(bridge, phone)
+    recorder.leave(bridge, call)
+    recorder.hang_up(phone, call)
+    assert engineers(the_facts(recorder)) == ["1001"]
+
+
+def test_who_left_the_conference_before_the_caller_came_did_not_talk() -> None:
+    recorder = Recorder()
+    call = recorder.arrive()
+    early, late = (
+        recorder.channel(f"PJSIP/{number}-#", context="phones", exten="")
+        for number in ("1001", "1002")
+    )
+    bridge = recorder.bridge(early, late)
+    recorder.leave(bridge, early)
+    recorder.wait(1)
+    recorder.enter(bridge, call, peers=late.name)
+    recorder.wait(5)
+    recorder.leave(bridge, call)
+    recorder.hang_up(call)
+    assert engineers(the_facts(recorder)) == ["1002"]
+
+
+def test_row_with_broken_details_is_read_without_them() -> None:
+    recorder = Recorder()
+    call = recorder.arrive()
+    recorder.row("HANGUP", call, extra={"hangupcause": "busy"})
+    recorder.rows[-1][16] = '{"hangupcause":'
+    recorder.row("CHAN_END", call)
+    assert the_facts(recorder).hangup_cause is None
+
+
 def test_what_the_pbx_dials_through_the_trunk_is_not_a_call() -> None:
     recorder = Recorder()
     recorder.answered()
@@ -444,7 +503,9 @@ def test_row_that_is_none_is_refused(bad: list[str]) -> None:
         cel_row(bad)
 
 
-@pytest.mark.parametrize("bad", ["", "1|2|3|4", "x|a|b|c|ENTERQUEUE", "1795140000|a|b|c|"])
+@pytest.mark.parametrize(
+    "bad", ["", "1|2|3|4", "x|a|b|c|ENTERQUEUE", "1795140000|a|b|c|", "0|a|b|c|d"]
+)
 def test_line_that_is_none_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         queue_line(bad)
