@@ -138,7 +138,6 @@ class PbxSettings(Section):
         Path("/"), description="where the PBX's file system is seen from here (recordings)"
     )
     hotline_contexts: tuple[str, ...] = Field(("hotline",), description="dialplan contexts of DIDs")
-    trunk: str = Field("trunk", description="PJSIP endpoint that pages are sent through")
     ping_interval_s: Seconds = Field(5, description="how often the link is tried")
     liveness_s: Seconds = Field(15, description="silence after which the link counts as dead")
     reconnect_max_s: Seconds = Field(10, description="longest pause between two tries")

@@ -33,7 +33,7 @@ class Topic(StrEnum):
     BOARD = "board"  # something the status page shows has changed
     REPLAY = "replay"  # the PBX's records have probably grown
     ROSTER = "roster"  # who is on duty may have changed
-    LEDGER = "ledger"  # somebody wants the ledger to be balanced now
+    LEDGER = "ledger"  # calls were filed: the balance may be another one
 
 
 class Signals:

@@ -22,8 +22,6 @@ python=$(command -v python3.11 || command -v python3.12 || command -v python3.13
 scripts/vendor.sh
 [ -x "$prefix/bin/python" ] || "$python" -m venv "$prefix"
 pip=("$prefix/bin/python" -m pip install -q --disable-pip-version-check -c constraints.txt)
-"${pip[@]}" Babel
-"$prefix/bin/pybabel" -q compile -d contactd/web/locale -D contactd
 rm -rf build/lib build/bdist.* # what setuptools left there would be packed again
 "${pip[@]}" .
 "$prefix/bin/python" -m compileall -q "$prefix/lib"

@@ -73,13 +73,6 @@ if ! stamped vendor "$key" || [ ! -d contactd/web/static/vendor ]; then
   stamp vendor "$key"
 fi
 
-key=$(stamp_of contactd/web/locale/*/LC_MESSAGES/*.po)
-if ! stamped locale "$key" || ! ls contactd/web/locale/*/LC_MESSAGES/*.mo >/dev/null 2>&1; then
-  step languages "compiling the catalogues"
-  .venv/bin/pybabel -q compile -d contactd/web/locale -D contactd
-  stamp locale "$key"
-fi
-
 step prompts "spoken texts, $(grep -c '^zh *=' etc/prompts.toml || true) in two languages"
 .venv/bin/python scripts/prompts.py "$cache/sounds" >build/prompts.log 2>&1 ||
   { tail -n 15 build/prompts.log >&2; fail "making the prompts failed; the whole log is build/prompts.log"; }

@@ -28,6 +28,7 @@ CALLER_CONTEXTS: Final = frozenset(
         "contactd-voicemail-left",
     }
 )
+_ESCAPE: Final = re.compile(r"\\(.)")
 _MEMBER: Final = re.compile(r"(Local/[^@;]+@engineer-(?:zh|en))(?:-[0-9a-f]{8};[12])?(?:/n)?")
 
 
@@ -450,7 +451,7 @@ def _new_call(event: AmiEvent, at: datetime, *, did: str) -> LiveCall:
         call_id=event.get("Uniqueid", ""),
         channel=event.get("Channel", ""),
         caller=_known(event.get("CallerIDNum", "")),
-        name=_known(event.get("CallerIDName", "")),
+        name=_unescaped(_known(event.get("CallerIDName", ""))),
         did=did,
         arrived_at=at,
         state=State.RINGING,
@@ -467,6 +468,11 @@ def _arrived(call: LiveCall) -> Arrived:
         did=call.did,
         at=call.arrived_at,
     )
+
+
+def _unescaped(value: str) -> str:
+    """Undo what Asterisk does to a name in channel events: C escapes (`\\"`, `\\r`)."""
+    return _ESCAPE.sub(lambda found: found[1] if found[1] in '"\\' else " ", value)
 
 
 def _known(value: str) -> str:

@@ -311,7 +311,7 @@ class CallRecords(Generic[Position]):
 
     def changed(self) -> set[str]:
         """Return the calls that records came for since this was last asked."""
-        changed = {call_id for call_id in self._changed if call_id in self._calls}
+        changed = set(self._changed)
         self._changed.clear()
         return changed
 
@@ -347,6 +347,7 @@ class CallRecords(Generic[Position]):
         """Drop a call: it was filed and finished."""
         self._calls.pop(call_id)
         self._open.pop(call_id, None)
+        self._changed.pop(call_id, None)
 
     def low_water(self) -> tuple[Position, str, float] | None:
         """Return where reading must begin again after a restart: place, uniqueid, epoch seconds.

@@ -45,6 +45,7 @@ log = get_logger()
 ACTION_S: Final = 5.0
 SETTLE_S: Final = 2.2  # the records of a call are complete so long after its end (see cel.SETTLE_S)
 GATHER_S: Final = 0.1
+BOOK_S: Final = 5.0  # the ledger reads a whole day: not after every call
 RETRY_S: Final = 5.0  # after the turn of a loop failed for a reason that passes
 YESTERDAY_FOR: Final = timedelta(hours=1)  # after midnight the day before is still balanced
 MEMBERS_CHANGED: Final = frozenset(
@@ -79,8 +80,8 @@ class _Loop:
 
     turn: Callable[[], Awaitable[float | None]]
     every_s: float
-    topic: Topic = Topic.LEDGER
-    gather_s: float = 0.0
+    topic: Topic
+    gather_s: float
 
 
 class Pbx:
@@ -131,7 +132,7 @@ class Pbx:
         loops = {
             "records": _Loop(self._replay_records, times.replay_interval_s, Topic.REPLAY, SETTLE_S),
             "roster": _Loop(self._write_roster, times.roster_interval_s, Topic.ROSTER, GATHER_S),
-            "ledger": _Loop(self._balance, times.ledger_interval_s),
+            "ledger": _Loop(self._balance, times.ledger_interval_s, Topic.LEDGER, BOOK_S),
         }
         async with self._work.running(), self._ami.running(), asyncio.TaskGroup() as tasks:
             running = [
@@ -212,6 +213,8 @@ class Pbx:
                 return
         if self.calls.find(change.call_id) is not None:
             self.filed[change.call_id] = filed
+            self.calls.greeted(change.call_id, self._clock.now())  # the dialplan goes on now
+            self._shared.signals.raise_(Topic.BOARD)
 
     async def _answered(self, change: Answered) -> None:
         """Tell the ticket at once who took the call; the records confirm it when it is over."""
@@ -259,6 +262,8 @@ class Pbx:
         live = await self._live_channels()
         look: Look = await self._records.look(live)
         self._missing = tuple(str(path) for path in look.missing)
+        if look.filed:
+            self._shared.signals.raise_here(Topic.LEDGER)
         return look.again_in.total_seconds() if look.again_in is not None else None
 
     async def _live_channels(self) -> list[str] | None:

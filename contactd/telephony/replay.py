@@ -120,7 +120,7 @@ class PbxRecords:
         async with self._one_at_a_time:
             reading = self._reading or await self._begin()
             self._reading = None  # whatever goes wrong: begin again from the stored cursors
-            looked = await self._look(reading, live)
+            looked = await self._look(reading, None if live is None else frozenset(live))
             self._reading = reading
             return looked
 

@@ -188,6 +188,15 @@ def test_call_out_of_the_queue_without_a_person_is_at_the_voicemail(tracker: Cal
     assert state_of(tracker) is State.VOICEMAIL
 
 
+def test_events_that_cannot_follow_change_nothing(tracker: CallTracker) -> None:
+    feed(tracker, arrives())
+    odd = [event(kind, MemberName="wang") for kind in ("AgentCalled", "AgentConnect")]
+    assert feed(tracker, *odd, event("QueueCallerLeave")) == []
+    assert state_of(tracker) is State.RINGING
+    join = event("QueueCallerJoin", Queue="gz")
+    assert len(feed(tracker, join, join)) == 1
+
+
 def test_attended_transfer_through_a_local_channel_is_followed(tracker: CallTracker) -> None:
     feed(tracker, arrives(), event("QueueCallerJoin"), event("AgentConnect", MemberName="wang"))
     (change,) = feed(

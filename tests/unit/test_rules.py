@@ -100,6 +100,21 @@ def test_the_manual_has_every_setting_with_its_default() -> None:
     assert written == defaults()
 
 
+def program() -> str:
+    """Return the daemon's source, but for where settings and metrics are defined."""
+    return "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in sorted((ROOT / "contactd").rglob("*.py"))
+        if path.name not in ("settings.py", "metrics.py") and "lab" not in path.parts
+    )
+
+
+def test_every_setting_is_read_by_something() -> None:
+    keys = {key.partition(".")[2] for key in defaults()} - {"url_file", "secret_file"}
+    source = program()
+    assert [key for key in sorted(keys) if not re.search(rf"\.{key}\b", source)] == []
+
+
 # Metrics, alarms, health ----------------------------------------------------------------------
 
 
@@ -117,6 +132,12 @@ def exported() -> dict[str, tuple[str, ...]]:
 def test_the_manual_has_every_metric_with_its_labels() -> None:
     rows = re.findall(r"^\| `(contactd_\w+)(?:\{([\w,]+)\})?` \|", MANUAL, re.MULTILINE)
     assert {name: tuple(filter(None, labels.split(","))) for name, labels in rows} == exported()
+
+
+def test_every_metric_is_set_by_something() -> None:
+    names = [name for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)]
+    source = program()
+    assert [name for name in names if not re.search(rf"\b{name}\b", source)] == []
 
 
 def test_every_alarm_is_in_the_manual_and_asks_for_metrics_that_exist() -> None:
