@@ -22,7 +22,7 @@ from contactd.metrics import LOOP_LAG
 from contactd.routing import deskfile
 from contactd.service import Health, Service
 from contactd.settings import Settings
-from contactd.signals import RedisSignals, Signals
+from contactd.signals import RedisSignals, Signals, Topic
 from contactd.store import cursors, desk
 from contactd.store.accounts import Accounts
 from contactd.store.blobs import Blobs
@@ -149,7 +149,8 @@ class DeskFile:
     async def running(self) -> AsyncIterator[None]:
         if self._desk is not None:
             loaded = await desk.load_desk(self._database, self._desk, SystemClock())
-            log.info("desk.loaded", sites=loaded.sites, engineers=loaded.engineers)
+            if loaded.changed:
+                self._signals.raise_(Topic.ROSTER)
         yield
 
     def health(self) -> list[Health]:

@@ -72,7 +72,7 @@ def main(*, check: bool, keep: bool) -> int:
     """Run the demo; with `check` assert what happened and end. Return the exit code."""
     try:
         asyncio.run(_demo(check=check, keep=keep))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
         _say("stopped: everything that was started has been ended")
         return os.EX_OK if not check else 130
     except (LabError, DemoFailed) as error:

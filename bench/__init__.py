@@ -1,0 +1,1 @@
+"""Benchmarks: what contactd adds, each figure against the bare thing in the same run."""
