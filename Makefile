@@ -24,7 +24,7 @@ check: ## format, lint, types, layers (seconds)
 	@.venv/bin/ruff format --check -q . && .venv/bin/ruff check -q .
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/lint-imports --no-cache >build/imports.log || { cat build/imports.log; exit 1; }
-	@.venv/bin/hadolint Dockerfile
+	@.venv/bin/hadolint Dockerfile docker/asterisk.Dockerfile
 	@bash -n scripts/*.sh .ci/run
 
 test: setup check ## everything, with the real Asterisk, Chromium, PostgreSQL and Redis
