@@ -62,9 +62,9 @@ async def run(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    services = build(settings)
     if settings.database.migrate_on_start:
         await upgrade(settings.database_url)
-    services = build(settings)
     try:
         await serve(services, stop, grace=timedelta(seconds=settings.service.drain_s))
     except TimeoutError:

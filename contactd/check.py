@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -245,7 +246,7 @@ async def _records(pbx: PbxSettings, settings: Settings) -> Finding:
     try:
         calls = await hotline_calls(
             pbx.cel_path,
-            day=SystemClock().now().date(),
+            day=SystemClock().now().astimezone(ZoneInfo(zone)).date(),
             zone=zone,
             hotline_contexts=pbx.hotline_contexts,
         )

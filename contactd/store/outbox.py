@@ -33,6 +33,8 @@ LONGEST_PAUSE: Final = timedelta(minutes=5)
 LATE: Final = timedelta(seconds=60)  # a lag that the operator should hear of
 _MOST_AT_ONCE: Final = 16
 _QUICK: Final = timedelta(seconds=0.25)
+# Who committed the row is answering a dialplan: that goes first. And a burst is one batch.
+_GATHER_S: Final = 0.05
 
 Handlers = Mapping[type[Event], Callable[[Any], Awaitable[None]]]
 
@@ -224,7 +226,8 @@ class Relay:
                         continue
                 except TemporaryFailure as failure:
                     log.warning("outbox.waiting", reason=str(failure))
-                await wait(signalled, self._poll_s)
+                if await wait(signalled, self._poll_s) and not self._stopping:
+                    await asyncio.sleep(_GATHER_S)
 
     async def _watch(self) -> None:
         """Keep the figures for the status page and the metrics."""

@@ -12,7 +12,7 @@ from contactd.store.repositories import call_facts
 from contactd.store.schema import attachments, contacts, notifications, outbox, people, tickets
 from contactd.tickets.contact import Blob, Contact, Medium, Outcome
 from contactd.tickets.events import Due, PageDue
-from contactd.tickets.paging import Page, PageState, Subject, next_step
+from contactd.tickets.paging import UNSETTLED, Page, PageState, Subject, next_step
 from contactd.tickets.states import State
 
 _PAGE: Final = (
@@ -99,12 +99,12 @@ class Paging:
         return None if row is None else _page(row)
 
     async def note(self, ref: str, state: PageState, detail: str = "") -> None:
+        noted = update(notifications).where(notifications.c.client_ref == ref)
+        if state not in (PageState.TAKEN, PageState.PASSED):  # what a person said stays
+            noted = noted.where(notifications.c.state.in_(sorted(UNSETTLED)))
+        values = {"state": state.value, "detail": detail[:200], "updated_at": self._clock.now()}
         async with self._database.writing() as connection:
-            await connection.execute(
-                update(notifications)
-                .where(notifications.c.client_ref == ref)
-                .values(state=state.value, detail=detail[:200], updated_at=self._clock.now())
-            )
+            await connection.execute(noted.values(values))
 
     async def hurry(self, due: PageDue, now: datetime) -> None:
         """Make the step after `due` due now, if its timer is still armed."""

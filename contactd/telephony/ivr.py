@@ -73,9 +73,13 @@ class Ivr:
         return "ok", filed.ticket
 
     async def progress(self, request: AgiRequest) -> Sequence[str]:
-        """Key 2: the sounds that tell how the caller's ticket, or the keyed one, is doing."""
-        keyed = request.args[0] if request.args else ""
-        number = keyed or await self._tickets.open_ticket_of(request.headers.get("callerid", ""))
+        """Key 2: the sounds that tell how the caller's ticket, or the keyed one, is doing.
+
+        The ticket that this very call has opened is not what the caller asks for.
+        """
+        number = request.args[0] if request.args else ""
+        if not number:
+            number = (await self._intake.file(self._contact(request))).open_ticket
         progress = await self._tickets.progress(number) if is_valid(number) else None
         if progress is None:
             return "ok", "unknown", ""
@@ -91,7 +95,9 @@ class Ivr:
     def _contact(self, request: AgiRequest) -> Contact:
         headers = request.headers
         call_id = headers["uniqueid"]
-        did = (request.args[0] if request.args else "") or headers.get("extension", "")
+        # The argument of the other questions is something else.
+        did = request.args[0] if request.script == "arrive" and request.args else ""
+        did = did or _known(headers.get("dnid", ""))
         return Contact(
             medium=Medium.CALL,
             external_id=call_id,

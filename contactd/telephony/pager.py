@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from contactd.clock import Clock
-from contactd.errors import TemporaryFailure
+from contactd.errors import PermanentFailure, TemporaryFailure
 from contactd.log import get_logger
 from contactd.metrics import PAGES
-from contactd.routing.oncall import Engineer, Rota, on_duty
+from contactd.routing.oncall import ANYWHERE, Duty, Engineer, Rota, on_duty
 from contactd.tickets.contact import Outcome
 from contactd.tickets.events import CallEnded, PageDue
 from contactd.tickets.paging import UNSETTLED, Page, PageBook, PageState, Subject
@@ -41,6 +41,7 @@ class Line(Protocol):
 
         Raises:
             TemporaryFailure: not dialled, or not known whether it was: ask again with the same ref.
+            PermanentFailure: the PBX refuses to dial that; the text is its words.
         """
         ...
 
@@ -85,7 +86,7 @@ class Pager:
         subject = await self._book.subject(due)
         if subject is None or subject.state is not State.NEW:
             return  # taken, or over: nothing is left to do
-        duties = on_duty(await self._rota(), subject.site, self._clock.now())
+        duties = await self._on_duty(subject.site)
         if due.step >= self._rounds * len(duties):
             await self._give_up(due, subject)
             return
@@ -106,11 +107,18 @@ class Pager:
         if page.state not in UNSETTLED:
             return
         await self._book.note(page.ref, PageState.SENDING)
-        await line.page(page, engineer=engineer, subject=subject, what=due.reason)
-        await self._book.note(page.ref, PageState.SENT)
-        await self._journal(due.ticket_id, "page.sent", engineer.key, due.step)
-        PAGES.labels(outcome="sent").inc()
-        log.info("page.sent", ticket=subject.ticket, engineer=engineer.key, step=due.step)
+        try:
+            await line.page(page, engineer=engineer, subject=subject, what=due.reason)
+        except PermanentFailure as failure:
+            # The next step's timer is armed: somebody else is rung. The text is Asterisk's own.
+            log.error("page.refused", ticket=subject.ticket, reason=str(failure))  # noqa: TRY400
+            state = PageState.FAILED
+        else:
+            state = PageState.SENT
+            log.info("page.sent", ticket=subject.ticket, engineer=engineer.key, step=due.step)
+        await self._book.note(page.ref, state)
+        await self._journal(due.ticket_id, f"page.{state}", engineer.key, due.step)
+        PAGES.labels(outcome=state.value).inc()
 
     async def answer(self, ref: str, digit: str) -> str:
         """Return what the person hears after pressing `digit`: taken, passed or late."""
@@ -123,12 +131,19 @@ class Pager:
                 await self._book.note(ref, PageState.TAKEN)
             PAGES.labels(outcome="taken" if won else "late").inc()
             return "taken" if won else "late"
+        due = _due_of(page)
         if digit == "2":
             await self._book.note(ref, PageState.PASSED)
-            await self._journal(page.ticket_id, "page.passed", page.engineer, 0)
-        await self._book.hurry(_due_of(page), self._clock.now())
+            await self._journal(page.ticket_id, "page.passed", page.engineer, due.step)
+        await self._book.hurry(due, self._clock.now())
         PAGES.labels(outcome="passed" if digit == "2" else "no_key").inc()
         return "passed"
+
+    async def _on_duty(self, site: str) -> tuple[Duty, ...]:
+        """Return whom to ring; a site that the rota has no more counts as not known."""
+        rota = await self._rota()
+        known = any(site == one.key for one in rota.sites)
+        return on_duty(rota, site if known else ANYWHERE, self._clock.now())
 
     async def _give_up(self, due: PageDue, subject: Subject) -> None:
         PAGES.labels(outcome="exhausted").inc()

@@ -14,7 +14,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from contactd.clock import Clock
-from contactd.errors import ContactdError, PermanentFailure, TemporaryFailure
+from contactd.errors import ContactdError, TemporaryFailure
 from contactd.log import bound, get_logger
 from contactd.metrics import ROSTER_CHANGES
 from contactd.routing.oncall import Engineer, Rota, on_duty
@@ -261,7 +261,8 @@ class Pbx:
         """Read what the PBX has written; return in how many seconds to look again, if soon."""
         live = await self._live_channels()
         look: Look = await self._records.look(live)
-        self._missing = tuple(str(path) for path in look.missing)
+        # One that is there but empty has no record yet.
+        self._missing = tuple(str(path) for path in look.missing if not path.exists())
         if look.filed:
             self._shared.signals.raise_here(Topic.LEDGER)
         return look.again_in.total_seconds() if look.again_in is not None else None
@@ -327,26 +328,21 @@ class Pbx:
         if page.state is PageState.SENDING and await has_channel(self._settings.cel_path, page.ref):
             return  # it was dialled before contactd or the link broke
         number = "".join(sign for sign in engineer.number if sign.isdigit())
-        try:
-            outcome = await self._ami.originate(
-                channel=f"Local/{number}@contactd-call/n",
-                channel_id=page.ref,
-                context="contactd-page",
-                exten="s",
-                caller_id="contactd",
-                variables={
-                    "NOTIFICATION": page.ref,
-                    "TICKET": page.ticket,
-                    "SITE": subject.site,
-                    "LANG": engineer.language,
-                    "WHAT": what,
-                },
-                timeout_s=self._hotline.page_ring_s,
-            )
-        except PermanentFailure as failure:
-            # The text is all there is to know: Asterisk's own words.
-            log.error("page.refused", pbx=self.name, reason=str(failure))  # noqa: TRY400
-            return  # the next step's timer is armed: somebody else is rung
+        outcome = await self._ami.originate(
+            channel=f"Local/{number}@contactd-call/n",
+            channel_id=page.ref,
+            context="contactd-page",
+            exten="s",
+            caller_id="contactd",
+            variables={
+                "NOTIFICATION": page.ref,
+                "TICKET": page.ticket,
+                "SITE": subject.site,
+                "LANG": engineer.language,
+                "WHAT": what,
+            },
+            timeout_s=self._hotline.page_ring_s,
+        )
         if outcome is OriginateOutcome.UNKNOWN:
             raise TemporaryFailure("not known whether the page was dialled")
 

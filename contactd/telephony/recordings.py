@@ -55,25 +55,34 @@ class Recordings:
         call = contact.call
         # Asterisk opens the recording with the call but writes only while somebody talks.
         recording = call.recording if call.answered_at is not None else ""
-        for kind, name in (("recording", recording), ("voicemail", call.voicemail)):
-            if name:
-                await self._keep_one(event.contact_id, kind, contact, name)
+        late = [
+            kind
+            for kind, name in (("recording", recording), ("voicemail", call.voicemail))
+            if name and not await self._keep_one(event.contact_id, kind, contact, name)
+        ]
+        if late:
+            what = " and ".join(late)
+            raise TemporaryFailure(
+                f"the {what} of contact {event.contact_id} is not on the PBX yet"
+            )
 
-    async def _keep_one(self, contact_id: int, kind: str, contact: Contact, name: str) -> None:
+    async def _keep_one(self, contact_id: int, kind: str, contact: Contact, name: str) -> bool:
+        """Keep the file `name`; return False if it is still to come."""
         assert contact.call is not None  # noqa: S101 - the caller has looked
         root = self._roots.get(contact.call.pbx)
         path = _inside(root, name) if root is not None else None
         if path is None:
             log.warning("recording.refused", contact=contact_id, kind=kind)
-            return
+            return True
         if not path.is_file() or path.stat().st_size <= WAV_HEADER_BYTES:
             ended = contact.call.ended_at or contact.received_at
             if self._clock.now() - ended > GIVE_UP_AFTER:
                 log.warning("recording.missing", contact=contact_id, kind=kind)
-                return
-            raise TemporaryFailure(f"the {kind} of contact {contact_id} is not on the PBX yet")
+                return True
+            return False
         await self._attachments.attach(contact_id, kind, await self._put(path, "audio/wav"))
         log.info("recording.kept", contact=contact_id, kind=kind)
+        return True
 
 
 def _inside(root: Path, name: str) -> Path | None:

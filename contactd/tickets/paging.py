@@ -16,6 +16,7 @@ class PageState(StrEnum):
     SENT = "sent"  # the PBX has dialled
     TAKEN = "taken"
     PASSED = "passed"
+    FAILED = "failed"  # the PBX refused to dial
 
 
 UNSETTLED: Final = frozenset({PageState.QUEUED, PageState.SENDING})

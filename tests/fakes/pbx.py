@@ -103,6 +103,9 @@ class FakePbx:
         self.faults = Faults()
         self.received: list[Headers] = []  # every action, of whomever
         self.channels: list[str] = []  # uniqueids of live channels
+        self.details: dict[str, dict[str, str]] = {}  # channel -> headers that differ in the list
+        self.members: dict[tuple[str, str], dict[str, str]] = {}  # (queue, interface) -> headers
+        self.refused: set[tuple[str, str]] = set()  # members that cannot be changed
         self.dialled: list[str] = []  # ChannelIds, in order; one that was live is not dialled
         self.logins = 0
         self.port = 0
@@ -118,14 +121,17 @@ class FakePbx:
         self._denied = login.answers("Command")
         self._listed = originate.answers("CoreShowChannels", 1)
         self._recorded: dict[str, tuple[Headers, ...]] = {
-            name: login.answers(name) for name in ("Ping", "CoreStatus", "QueueStatus", "Logoff")
+            name: login.answers(name) for name in ("Ping", "CoreStatus", "Logoff")
         } | {
             "CoreSettings": queues.answers("CoreSettings"),
-            "QueueAdd": queues.answers("QueueAdd"),
-            "QueuePenalty": queues.answers("QueuePenalty"),
-            "QueueRemove": queues.answers("QueueRemove"),
         }
-        self.queue_status = queues.answers("QueueStatus")
+        not_there = queues.answers("QueueRemove", 1)
+        self._queue_actions = {  # what is answered, and the refusal
+            "QueueAdd": (queues.answers("QueueAdd"), queues.answers("QueueAdd", 1)),
+            "QueuePenalty": (queues.answers("QueuePenalty"), not_there),
+            "QueueRemove": (queues.answers("QueueRemove"), not_there),
+        }
+        self._queue_status = queues.answers("QueueStatus")
         self._queued = originate.answers("Originate")[0]
 
     async def __aenter__(self) -> Self:
@@ -234,6 +240,10 @@ class FakePbx:
             return self._list_channels()
         if name == "Originate":
             return self._originate(first(action, "ChannelId"))
+        if name in self._queue_actions:
+            return self._change_members(name, action)
+        if name == "QueueStatus":
+            return self._list_members()
         return self._recorded.get(name, self._denied)
 
     def _log_in(self, client: _Client, action: Headers) -> Sequence[Headers]:
@@ -247,9 +257,38 @@ class FakePbx:
         answer, shown, *_, complete = self._listed
         return [
             answer,
-            *(replaced(shown, Uniqueid=channel, Linkedid=channel) for channel in self.channels),
+            *(
+                replaced(shown, **{"Uniqueid": channel, "Linkedid": channel, **self._of(channel)})
+                for channel in self.channels
+            ),
             replaced(complete, ListItems=str(len(self.channels))),
         ]
+
+    def _of(self, channel: str) -> dict[str, str]:
+        return self.details.get(channel, {})
+
+    def _list_members(self) -> Sequence[Headers]:
+        answer, _params, shown, complete = self._queue_status
+        return [
+            answer,
+            *(
+                replaced(shown, **{"Queue": queue, "Location": interface, **headers})
+                for (queue, interface), headers in self.members.items()
+            ),
+            replaced(complete, ListItems=str(len(self.members))),
+        ]
+
+    def _change_members(self, name: str, action: Headers) -> Sequence[Headers]:
+        """Obey and say so; a second QueueAdd or QueueRemove is refused."""
+        key = first(action, "Queue"), first(action, "Interface")
+        (done, told), refusal = self._queue_actions[name]
+        if key in self.refused or (name == "QueueAdd") == (key in self.members):
+            return refusal
+        headers = self.members.pop(key, {"Name": first(action, "MemberName")})
+        if name != "QueueRemove":
+            self.members[key] = headers | {"Penalty": first(action, "Penalty")}
+        changed = {"Queue": key[0], "Interface": key[1], "MemberName": headers["Name"]}
+        return [done, replaced(told, **changed)]
 
     def _originate(self, channel: str) -> Sequence[Headers]:
         if channel not in self.channels:  # "Channel Unique ID already in use", says its log

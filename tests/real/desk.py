@@ -1,7 +1,7 @@
 """The vocabulary of the stories: callers, engineers, and what became of a call.
 
-A story runs on a real PBX with the real daemon. What it asserts is seen from three sides: contactd's
-API, the phones of the public network, and what the PBX played to whom.
+A story runs on a real PBX with the real daemon. What it asserts is seen from three sides: by
+contactd's API, by the phones of the public network, and by what the PBX played to whom.
 """
 
 import asyncio
@@ -57,9 +57,7 @@ class Setup:
     @property
     def phones(self) -> Mapping[str, str]:
         """Return each engineer's number, as the carrier gets it."""
-        keys = dict.fromkeys(
-            key for tiers in self.tiers.values() for tier in tiers for key in tier
-        )
+        keys = dict.fromkeys(key for tiers in self.tiers.values() for tier in tiers for key in tier)
         return {key: f"138000100{n:02}" for n, key in enumerate(keys, start=1)}
 
     def desk_file(self) -> str:
@@ -169,7 +167,7 @@ class Desk:
         """Return the contact of an ended call and its attachment of `kind`, once it is there."""
 
         async def attached() -> tuple[ContactItem, int] | None:
-            contact = await self.contact(call)
+            contact = await self.contact(call, within_s)
             ids = [one.id for one in contact.attachments if one.kind == kind]
             assert len(ids) < 2, f"{kind} twice: {contact}"
             return (contact, ids[0]) if ids else None
@@ -192,6 +190,7 @@ class Desk:
         """Fetch a recording as a browser's player does: its head first, then the rest."""
         url = f"{self.lab.daemon.url}/api/v1/attachments/{attachment}"
         parts = []
+        media_type = ""
         async with aiohttp.ClientSession() as http:
             for span in ("bytes=0-43", "bytes=44-"):
                 headers = {"Authorization": f"Bearer {self.token}", "Range": span}
@@ -313,5 +312,10 @@ def _area(site: str) -> str:
 
 
 def _bare(number: str) -> str:
-    """Return a number without what a national or international form puts in front."""
+    """Return a number without what its national or international form has in front.
+
+    A number that is withheld is "", whatever the network says instead.
+    """
+    if number == "anonymous":
+        return ""
     return number.removeprefix("+86").lstrip("0")

@@ -34,9 +34,7 @@ class Stranger:
 
 
 STRANGERS = {
-    "quotes": Stranger(
-        site="gz", engineer="wang", name='"张三 \\"; DROP', shown="张三  DROP"
-    ),
+    "quotes": Stranger(site="gz", engineer="wang", name='"张三 \\"; DROP', shown="张三  DROP"),
     "300 characters": Stranger(site="sz", engineer="chen", name="x" * 300, shown="x" * 60),
     "300 Chinese ones": Stranger(site="zh", engineer="lin", name="字" * 300, shown="字" * 20),
     "carriage return": Stranger(

@@ -81,8 +81,8 @@ def desk_file(folder: Path) -> Path:
     return path
 
 
-# In this lab a second number is answered as GREETING=no would have it, so that INVITE to ring can be
-# measured while callers of the first one hang up in greeting and menu. Nothing else differs.
+# In this lab a second number is answered as GREETING=no would have it, so that INVITE to ring can
+# be measured while callers of the first one hang up in greeting and menu. Nothing else differs.
 
 QUICK_DID: Final = "4008005678"
 SHIPPED: Final = " same => n,Set(CONTACTD_DID=${EXTEN})\n"
@@ -369,24 +369,21 @@ def journal_problems(book: Book) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A call that came to the queue at `at` (epoch seconds), and its first ring, if any."""
+    """A call that waited for an engineer; instants are epoch seconds.
+
+    It begins with the caller's INVITE if there is no greeting, else when the dialplan notes that
+    the caller is in the queue; it ends with the first ring, or when the caller left the queue.
+    """
 
     call: CelCall
-    at: float
-    rang_at: float | None
-    ended_at: float
-
-    @property
-    def waited_s(self) -> float:
-        return (self.ended_at if self.rang_at is None else self.rang_at) - self.at
+    placed_at: float
+    began: float
+    ended: float
+    rang: bool
 
 
 def offers(placed: Iterable[Placed], calls: Iterable[CelCall], rings: Sequence[Leg]) -> list[Offer]:
-    """Return the calls that came as far as the queue.
-
-    Without greeting the caller is offered by calling (INVITE to ring); after the menu, when the
-    dialplan notes the stage `queue`.
-    """
+    """Return the calls that came as far as the queue; not those which the PBX lost there."""
     by_name = {one.plan.name: one for one in placed}
     found = []
     for call in calls:
@@ -394,51 +391,54 @@ def offers(placed: Iterable[Placed], calls: Iterable[CelCall], rings: Sequence[L
         joined_at = call.said("STAGE", "queue")
         if joined_at is None:
             continue
-        at = own.at if own.plan.did == QUICK_DID else joined_at
-        rang = [ring.at.timestamp() for ring in rings if ring.name == call.name]
-        ended_at = own.leg.ended_at.timestamp() if own.leg.ended_at else joined_at
-        rang_at = min((one for one in rang if one >= at), default=None)
-        found.append(Offer(call=call, at=at, rang_at=rang_at, ended_at=ended_at))
+        began = own.at if own.plan.did == QUICK_DID else joined_at
+        rang_at = min((_epoch(ring.at) for ring in rings if ring.name == call.name), default=None)
+        ends = (rang_at, call.said("STAGE", "voicemail"), call.at(event="HANGUP"))
+        ended = next((at for at in ends if at is not None), None)
+        if ended is not None:
+            found.append(
+                Offer(call=call, placed_at=own.at, began=began, ended=ended, rang=bool(rang_at))
+            )
     return found
 
 
-def somebody_was_free(offer: Offer, rings: Sequence[Leg]) -> bool:
-    """Whether an engineer of the queue was in nobody else's call all the time that counts.
-
-    A phone that was just hung up needs a moment to be free for the PBX.
-    """
-    start, end = offer.at - 1.0, offer.at + RING_WITHIN_S
+def waited_in_vain_s(offer: Offer, rings: Sequence[Leg]) -> float:
+    """Return the longest time for which the caller waited although an engineer had nobody else."""
     queue = offer.call.queue
     people = [n for site, phones in PHONES.items() if queue in (site, DESK_QUEUE) for n in phones]
-    busy = {
-        ring.number
-        for ring in rings
-        if ring.name != offer.call.name
-        and ring.at.timestamp() < end
-        and (ring.ended_at or datetime.now(UTC)).timestamp() > start
-    }
-    return any(number not in busy for number in people)
+    longest = 0.0
+    for number in people:
+        free_from = offer.began
+        for ring in sorted(rings, key=lambda ring: ring.at):
+            if ring.number == number and ring.name != offer.call.name:
+                longest = max(longest, min(_epoch(ring.at), offer.ended) - free_from)
+                free_from = max(free_from, _epoch(ring.ended_at or datetime.now(UTC)))
+        longest = max(longest, offer.ended - free_from)
+    return longest
 
 
 def late_rings(found: Sequence[Offer], storm: Storm, rings: Sequence[Leg]) -> tuple[int, list[str]]:
-    """Return how many calls could be measured while contactd was dead or frozen, and the late."""
+    """Return how many calls without contactd were measured, and which engineers came too late for.
+
+    They were placed while it was dead or frozen, and the PBX was up all the time that counts.
+    """
     measured, late = 0, []
     for offer in found:
-        until = offer.at + RING_WITHIN_S
-        time_that_counts = (offer.at, min(until, offer.rang_at or until))
-        if not storm.during(Trouble.DEAD, Trouble.FROZEN, between=(offer.at, offer.at)):
+        moment = (offer.placed_at, offer.placed_at)
+        without = storm.during(Trouble.DEAD, Trouble.FROZEN, between=moment)
+        if not without or storm.during(Trouble.NO_PBX, between=(offer.placed_at, offer.ended)):
             continue
-        if storm.during(Trouble.NO_PBX, between=time_that_counts):
-            continue
-        if offer.rang_at is None and offer.waited_s < RING_WITHIN_S:
-            continue  # gave up before
-        if not somebody_was_free(offer, rings):
-            continue
+        if not offer.rang and offer.ended - offer.began <= RING_WITHIN_S:
+            continue  # the caller gave up before
         measured += 1
-        if offer.waited_s > RING_WITHIN_S:
-            rang = "never" if offer.rang_at is None else f"after {offer.waited_s:.2f} s"
-            late.append(f"rang {rang}: {offer.call}")
+        waited_s = waited_in_vain_s(offer, rings)
+        if waited_s > RING_WITHIN_S:
+            late.append(f"{waited_s:.2f} s beside a free engineer ({without}): {offer.call}")
     return measured, late
+
+
+def _epoch(instant: datetime) -> float:
+    return instant.timestamp()
 
 
 # The story

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_a_vip_who_comes_later_is_answered_earlier(desk: Desk) -> None:
-    await desk.phone("wang", "w0.3-a-w1-d1-w4-h")
+    await desk.phone("wang", "w0.3-a-w1-d1-w3-h")
     talking = await desk.call("w60")
     ring = await desk.ring("wang", talking)
     await ring.answered(5)
@@ -36,7 +36,7 @@ async def test_a_vip_who_comes_later_is_answered_earlier(desk: Desk) -> None:
     await staff.answered(5)
     vip = await desk.call("w60", caller=VIP)
     await vip.answered(5)
-    await desk.phone("wang", TAKES)
+    await desk.phone("wang", "w0.3-a-w3.8-d1-w1-h")  # listens to who calls before pressing 1
 
     first, second, third = [await desk.contact(call, 40) for call in (talking, vip, staff)]
 

@@ -1,0 +1,24 @@
+"""Waiting for what nobody tells: looks again and again, and fails after ten seconds."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+LOOK_S: Final = 0.005
+WITHIN_S: Final = 10.0
+
+
+async def eventually(look: Callable[[], Awaitable[T]]) -> T:
+    """Return the first true thing that `look` brings."""
+    async with asyncio.timeout(WITHIN_S):
+        while not (found := await look()):
+            await asyncio.sleep(LOOK_S)
+    return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():
+            await asyncio.sleep(LOOK_S)
