@@ -16,10 +16,12 @@ from zoneinfo import ZoneInfo
 from contactd import log as logging
 from contactd.board import DeskBoard
 from contactd.clock import SystemClock
+from contactd.errors import TemporaryFailure
 from contactd.httpd import Httpd
 from contactd.log import get_logger
 from contactd.metrics import LOOP_LAG
 from contactd.routing import deskfile
+from contactd.routing.oncall import Rota
 from contactd.service import Health, Service
 from contactd.settings import Settings
 from contactd.signals import RedisSignals, Signals, Topic
@@ -142,6 +144,7 @@ class DeskFile:
     def __init__(self, path: Path | None, database: Database, signals: Signals) -> None:
         # Read before any socket opens: its errors are the configuration's.
         self._desk = deskfile.read(path) if path is not None else None
+        self.rota = self._desk.rota() if self._desk is not None else None
         self._database = database
         self._signals = signals
 
@@ -157,6 +160,25 @@ class DeskFile:
         return []
 
 
+class LastRota:
+    """Reads the rota; while the database is away the last one that was read goes on counting.
+
+    Without it the queues' members would stay those of the moment when the database went away.
+    """
+
+    def __init__(self, database: Database, first: Rota | None) -> None:
+        self._database = database
+        self._last = first
+
+    async def __call__(self) -> Rota:
+        try:
+            self._last = await desk.rota(self._database)
+        except TemporaryFailure:
+            if self._last is None:
+                raise
+        return self._last
+
+
 def build(settings: Settings) -> list[Service]:
     """Return every part, in the order in which they open.
 
@@ -167,7 +189,7 @@ def build(settings: Settings) -> list[Service]:
     signals = Signals()
     database = Database(settings.database_url, clock=clock)
     desk_file = DeskFile(settings.database.desk_file, database, signals)
-    rota = partial(desk.rota, database)
+    rota = LastRota(database, desk_file.rota)
 
     tickets = TicketService(database.new_work, clock, policy(settings), on_commit=signals.raise_)
     intake = Intake(tickets.receive)
@@ -192,6 +214,7 @@ def build(settings: Settings) -> list[Service]:
         clock=clock,
         next_after=timedelta(seconds=settings.hotline.page_next_s),
         rounds=settings.hotline.page_rounds,
+        again_after=timedelta(seconds=settings.hotline.page_again_s),
     )
     ivr = Ivr(
         tickets=tickets,

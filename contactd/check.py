@@ -134,7 +134,7 @@ async def _database(settings: Settings) -> Sequence[Finding]:
     except ContactdError as error:
         if settings.database.migrate_on_start and "revision" in str(error):
             return [_warning("database", f"{error}; `contactd serve` does it at its start")]
-        return [_failed("database", str(error))]
+        return [_failed("database", f"{error}: see database.url; is it running, may we use it?")]
 
 
 async def _rota(settings: Settings) -> Sequence[Finding]:
@@ -179,7 +179,8 @@ async def _redis(url: str) -> Sequence[Finding]:
         async with client:
             await client.ping()
     except (RedisError, OSError) as error:
-        return [_warning("redis", f"{error}: other processes learn of news by polling only")]
+        remedy = "start it or see redis.url; till then other processes learn of news by polling"
+        return [_warning("redis", f"{error}: {remedy}")]
     return [_ok("redis", "answers")]
 
 
@@ -241,7 +242,8 @@ def _file(pbx: PbxSettings, setting: str, path: Path) -> Finding:
 async def _records(pbx: PbxSettings, settings: Settings) -> Finding:
     name = f"{pbx.name} records"
     if not pbx.files_root.is_dir():
-        return _failed(name, f"files_root {pbx.files_root} is not a folder")
+        remedy = "mount the PBX's file system there, or see pbx.files_root"
+        return _failed(name, f"files_root {pbx.files_root} is not a folder: {remedy}")
     zone = settings.service.zone
     try:
         calls = await hotline_calls(

@@ -159,6 +159,7 @@ class HotlineSettings(Section):
     page_ring_s: Seconds = Field(30, description="how long a page rings one person")
     page_next_s: Seconds = Field(60, description="how long before the next person is rung")
     page_rounds: int = Field(3, ge=1, le=20, description="times through everybody, then an alarm")
+    page_again_s: Seconds = Field(1800, description="how long after the alarm it begins anew")
     default_queue: str = Field("desk", description="queue of callers whose site is not known")
 
 

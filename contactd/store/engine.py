@@ -1,6 +1,7 @@
 """The one database: SQLite (WAL, every commit on the disk) or PostgreSQL, behind one class."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -10,10 +11,10 @@ from contextlib import (
 )
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import TextClause, event, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -37,9 +38,16 @@ FILING_LOCK: Final = 400_800_1234
 _TAKE_FILING_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({FILING_LOCK})")
 
 BUSY_TIMEOUT_S: Final = 5.0  # SQLite: how long to wait for another process's transaction
+WRITE_WAIT_S: Final = 10.0  # SQLite: how long to wait for this process's other transactions
 CONNECT_TIMEOUT_S: Final = 3.0
-READERS: Final = 4  # SQLite: connections for pages
-POOL: Final = 10  # PostgreSQL: connections in all
+# PostgreSQL ends a statement itself; one that hears nothing from it any more is given up later.
+STATEMENT_TIMEOUT_S: Final = 8.0
+COMMAND_TIMEOUT_S: Final = 10.0
+HANGS_AFTER_S: Final = 5.0  # a transaction that writes takes milliseconds
+# Whatever pages and programs ask for, the hotline has connections of its own.
+HOTLINE_POOL: Final = 8  # PostgreSQL: connections that write, and what a dialplan asks
+HOTLINE_READERS: Final = 2  # SQLite: connections for what a dialplan asks
+PAGE_READERS: Final = 4  # connections for pages, the API and who is logged in
 
 # Appendix A of PostgreSQL's manual: connection, transaction rollback, insufficient resources,
 # object in use (lock time-out), operator intervention (shutdown), system error; and the end of a
@@ -81,6 +89,8 @@ def translated() -> Iterator[None]:
         yield
     except (PoolTimeout, ConnectionError) as error:
         raise TemporaryFailure(f"the database cannot be reached: {error}") from error
+    except TimeoutError as error:  # asyncpg's `command_timeout`
+        raise TemporaryFailure("the database does not answer") from error
     except DBAPIError as error:
         failure = _failure(error)
         if failure is None:
@@ -105,6 +115,16 @@ def _failure(error: DBAPIError) -> TemporaryFailure | None:
     return None
 
 
+class _Engines(NamedTuple):
+    writer: AsyncEngine
+    reader: AsyncEngine  # of the hotline
+    pages: AsyncEngine
+
+    async def dispose(self) -> None:
+        for engine in self:
+            await engine.dispose()
+
+
 class Database:
     """Connections and transactions. A Service: open it before everything that stores."""
 
@@ -114,11 +134,11 @@ class Database:
         self._url = driver_url(url)
         self._clock = clock or SystemClock()
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
-        self._writer: AsyncEngine | None = None
-        self._reader: AsyncEngine | None = None
+        self._engines: _Engines | None = None
         # SQLite has one writer; waiting here is fair and costs no busy loop.
         self._write_lock = asyncio.Lock()
         self._trouble = ""
+        self._begun: dict[object, float] = {}  # transactions that write, oldest first; monotonic s
 
     @property
     def dialect(self) -> str:
@@ -132,7 +152,7 @@ class Database:
             TemporaryFailure: it cannot be reached.
             ConfigurationError: its tables are not those of this program.
         """
-        self._writer, self._reader = _engines(self._url)
+        self._engines = _engines(self._url)
         try:
             found = await self.revision()
         except BaseException:
@@ -146,11 +166,9 @@ class Database:
             )
 
     async def close(self) -> None:
-        engines = {self._writer, self._reader} - {None}
-        self._writer = self._reader = None
-        for engine in engines:
-            if engine is not None:
-                await engine.dispose()
+        engines, self._engines = self._engines, None
+        if engines is not None:
+            await engines.dispose()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -161,16 +179,23 @@ class Database:
             await self.close()
 
     def health(self) -> list[Health]:
-        trouble = self._trouble or ("" if self._writer is not None else "not open")
+        trouble = self._trouble or self._hanging() or ("" if self._engines else "not open")
         state = HealthState.DOWN if trouble else HealthState.UP
         return [Health(component="database", state=state, detail=trouble or self.dialect)]
+
+    def _hanging(self) -> str:
+        """Return since when the oldest transaction does not end; "" if all is well."""
+        open_s = time.monotonic() - min(self._begun.values(), default=time.monotonic())
+        return f"a transaction has been open for {open_s:.0f} s" if open_s > HANGS_AFTER_S else ""
 
     def new_work(self, *, reads_only: bool = False) -> AbstractAsyncContextManager[SqlUnitOfWork]:
         """Return a block with one transaction, undone unless it is committed inside.
 
         With `reads_only` it waits for nobody, and nothing can be written in it.
         """
-        return self._work(self._read() if reads_only else self._transaction(files=True))
+        if reads_only:
+            return self._work(self._read(self._opened().reader))
+        return self._work(self._transaction(files=True))
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -184,17 +209,25 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Return a block with a connection that sees one state of the database and cannot write."""
-        async with self._read() as connection:
+        """Return a block with a connection that sees one state of the database and cannot write.
+
+        For pages and programs: however slow or many they are, calls go on.
+        """
+        async with self._read(self._opened().pages) as connection:
             yield connection
 
     async def revision(self) -> str | None:
         """Return the revision of the tables, None when there are none."""
-        return await _revision(_opened(self._writer))
+        return await _revision(self._opened().writer)
 
     @staticmethod
     def expected_revision() -> str:
         return REVISION
+
+    def _opened(self) -> _Engines:
+        if self._engines is None:
+            raise TemporaryFailure("the database is not open")
+        return self._engines
 
     @asynccontextmanager
     async def _work(
@@ -204,10 +237,10 @@ class Database:
             yield SqlUnitOfWork(connection, self._clock)
 
     @asynccontextmanager
-    async def _read(self) -> AsyncIterator[AsyncConnection]:
+    async def _read(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         with self._watched():
             async with AsyncExitStack() as stack:
-                connection = await _begun(_opened(self._reader), None)
+                connection = await _begun(engine, None)
                 stack.push_async_callback(_close, connection)
                 yield connection
 
@@ -216,11 +249,35 @@ class Database:
         with self._watched():
             async with AsyncExitStack() as stack:
                 if self._is_sqlite:
-                    await stack.enter_async_context(self._write_lock)
+                    await stack.enter_async_context(self._turn())
+                stack.enter_context(self._timed())
                 lock = _TAKE_FILING_LOCK if files and not self._is_sqlite else None
-                connection = await _begun(_opened(self._writer), lock)
+                connection = await _begun(self._opened().writer, lock)
                 stack.push_async_callback(_close, connection)
                 yield connection
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Hold the only right to write (SQLite)."""
+        try:
+            async with asyncio.timeout(WRITE_WAIT_S):
+                await self._write_lock.acquire()
+        except TimeoutError as error:
+            raise TemporaryFailure("the database is busy: a transaction does not end") from error
+        try:
+            yield
+        finally:
+            self._write_lock.release()
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Let `health` know of a transaction as long as it is open."""
+        transaction = object()
+        self._begun[transaction] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._begun[transaction]
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -240,12 +297,6 @@ class Database:
         if self._trouble:
             log.warning("database.recovered")
             self._trouble = ""
-
-
-def _opened(engine: AsyncEngine | None) -> AsyncEngine:
-    if engine is None:
-        raise TemporaryFailure("the database is not open")
-    return engine
 
 
 async def _begun(engine: AsyncEngine, lock: TextClause | None) -> AsyncConnection:
@@ -280,18 +331,24 @@ async def _close(connection: AsyncConnection) -> None:
     await asyncio.shield(connection.close())
 
 
-def _engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
-    """Return the engines for writing and for reading; on PostgreSQL they are one."""
-    if url.get_backend_name() == "postgresql":
-        engine = _postgresql(url)
-        # Pages see one state of the database, as SQLite's readers do.
-        return engine, engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
+def _engines(url: URL) -> _Engines:
+    if url.get_backend_name() == "sqlite":
+        return _Engines(
+            writer=_sqlite(url, begin="BEGIN IMMEDIATE", size=1),
+            reader=_sqlite(url, begin="BEGIN", size=HOTLINE_READERS),
+            pages=_sqlite(url, begin="BEGIN", size=PAGE_READERS),
         )
-    return _sqlite(url, begin="BEGIN IMMEDIATE", size=1), _sqlite(url, begin="BEGIN", size=READERS)
+    # Readers see one state of the database, as SQLite's do.
+    reads: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    writer = _postgresql(url, size=HOTLINE_POOL)
+    return _Engines(
+        writer=writer,
+        reader=writer.execution_options(**reads),  # from the same pool
+        pages=_postgresql(url, size=PAGE_READERS).execution_options(**reads),
+    )
 
 
-def _postgresql(url: URL) -> AsyncEngine:
+def _postgresql(url: URL, *, size: int, is_bounded: bool = True) -> AsyncEngine:
     query = dict(url.query)
     ssl = query.pop("sslmode", None)  # libpq's word; asyncpg takes its values as `ssl`
     limits = {
@@ -300,19 +357,29 @@ def _postgresql(url: URL) -> AsyncEngine:
         # A frozen process must not keep the others waiting for ever.
         "idle_in_transaction_session_timeout": "10s",
         "lock_timeout": "5s",
-        "statement_timeout": "30s",
+        "statement_timeout": f"{STATEMENT_TIMEOUT_S if is_bounded else 0:.0f}s",
     }
-    return create_async_engine(
+    engine = create_async_engine(
         url.set(query=query),
-        pool_size=POOL,
+        pool_size=size,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_S,
+        hide_parameters=True,  # they are personal data; errors come into the log
         connect_args={
             "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": COMMAND_TIMEOUT_S if is_bounded else None,
             "server_settings": limits,
             **({"ssl": ssl} if ssl else {}),
         },
     )
+
+    # A server that does not answer would not answer a ROLLBACK either: hang up, on all connections.
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def _give_up(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, TimeoutError):
+            context.is_disconnect = True
+
+    return engine
 
 
 def _sqlite(url: URL, *, begin: str, size: int) -> AsyncEngine:
@@ -323,6 +390,7 @@ def _sqlite(url: URL, *, begin: str, size: int) -> AsyncEngine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_S,
+        hide_parameters=True,
         pool_reset_on_return=None,  # closing has undone what was open: no need to do it twice
         async_creator=partial(sqlite.connect, path, busy_timeout_s=BUSY_TIMEOUT_S),
     )
@@ -373,7 +441,11 @@ async def upgrade(url: str) -> None:
     Raises:
         TemporaryFailure: the database cannot be reached.
     """
-    engine, reader = _engines(driver_url(url))
+    target = driver_url(url)
+    if target.get_backend_name() == "sqlite":
+        engine = _sqlite(target, begin="BEGIN IMMEDIATE", size=1)
+    else:
+        engine = _postgresql(target, size=1, is_bounded=False)  # tables may be large
     try:
         if await _revision(engine) == REVISION:
             return
@@ -385,7 +457,6 @@ async def upgrade(url: str) -> None:
                 await connection.run_sync(run)
     finally:
         await engine.dispose()
-        await reader.dispose()
 
 
 def migrate(url: str) -> None:

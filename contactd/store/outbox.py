@@ -34,7 +34,7 @@ LATE: Final = timedelta(seconds=60)  # a lag that the operator should hear of
 _MOST_AT_ONCE: Final = 16
 _QUICK: Final = timedelta(seconds=0.25)
 # Who committed the row is answering a dialplan: that goes first. And a burst is one batch.
-_GATHER_S: Final = 0.05
+_GATHER_S: Final = 0.2
 
 Handlers = Mapping[type[Event], Callable[[Any], Awaitable[None]]]
 

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, and_, bindparam, insert, select, update
+from sqlalchemy import RowMapping, and_, bindparam, exists, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
 from contactd.store.engine import Database
@@ -13,24 +14,46 @@ from contactd.store.schema import attachments, contacts, notifications, outbox, 
 from contactd.tickets.contact import Blob, Contact, Medium, Outcome
 from contactd.tickets.events import Due, PageDue
 from contactd.tickets.paging import UNSETTLED, Page, PageState, Subject, next_step
-from contactd.tickets.states import State
+from contactd.tickets.states import OPEN, State
 
 _PAGE: Final = (
     select(notifications, tickets.c.number)
     .join(tickets, tickets.c.id == notifications.c.ticket_id)
     .where(notifications.c.client_ref == bindparam("ref"))
 )
+_assignee = people.alias("assignee")
+_later = contacts.alias("later")
 _SUBJECT: Final = (
     select(
         tickets.c.number,
         tickets.c.state,
         tickets.c.site,
+        tickets.c.acknowledged_at,
         people.c.vip,
+        _assignee.c.key.label("assignee"),
+        contacts.c.external_id,
+        contacts.c.received_at,
         contacts.c.call,
+        exists()
+        .where(
+            notifications.c.contact_id == contacts.c.id,
+            notifications.c.state == PageState.TAKEN.value,
+        )
+        .label("page_taken"),
+        exists()
+        .where(
+            _later.c.ticket_id == tickets.c.id,
+            _later.c.received_at > contacts.c.received_at,
+            _later.c.outcome == Outcome.ANSWERED.value,
+        )
+        .label("answered_later"),
     )
-    .select_from(tickets.join(people, people.c.id == tickets.c.requester_id))
-    .outerjoin(contacts, contacts.c.id == bindparam("contact"))
-    .where(tickets.c.id == bindparam("ticket"))
+    .select_from(
+        contacts.join(tickets, tickets.c.id == contacts.c.ticket_id)
+        .join(people, people.c.id == tickets.c.requester_id)
+        .outerjoin(_assignee, _assignee.c.id == tickets.c.assignee_id)
+    )
+    .where(contacts.c.id == bindparam("contact"))
 )
 _ATTACH: Final = {
     name: dialect.insert(attachments).on_conflict_do_nothing(
@@ -48,24 +71,13 @@ class Paging:
         self._clock = clock
 
     async def subject(self, due: PageDue) -> Subject | None:
-        parameters = {"ticket": due.ticket_id, "contact": due.contact_id}
         async with self._database.reading() as connection:
-            row = (await connection.execute(_SUBJECT, parameters)).mappings().first()
-        if row is None:
-            return None
-        call = row["call"]
-        return Subject(
-            ticket=row["number"],
-            state=State(row["state"]),
-            site=row["site"] or "",
-            vip=row["vip"],
-            pbx=call["pbx"] if call else "",
-        )
+            return await _subject(connection, due.contact_id)
 
-    async def arm(self, due: PageDue) -> None:
-        """Make `due` due now; nothing happens if that step was armed before."""
+    async def arm(self, due: PageDue, at: datetime) -> None:
+        """Make `due` due at `at`; nothing happens if that step was armed before."""
         async with self._database.new_work() as work:
-            work.emit(_timer(due, self._clock.now()))
+            work.emit(_timer(due, at))
             await work.commit()
 
     async def begin(self, due: PageDue, page: Page, *, next_due: datetime) -> Page:
@@ -80,6 +92,8 @@ class Paging:
                 {
                     "dedup_key": page.ref,
                     "ticket_id": page.ticket_id,
+                    "contact_id": page.contact_id,
+                    "step": page.step,
                     "engineer": page.engineer,
                     "address": page.address,
                     "medium": Medium.CALL.value,
@@ -106,14 +120,33 @@ class Paging:
         async with self._database.writing() as connection:
             await connection.execute(noted.values(values))
 
-    async def hurry(self, due: PageDue, now: datetime) -> None:
-        """Make the step after `due` due now, if its timer is still armed."""
+    async def settle(self, ref: str) -> bool:
+        """Note that this page was taken, unless the matter is settled already."""
+        async with self._database.new_work() as work:
+            found = (await work.connection.execute(_PAGE, {"ref": ref})).mappings().first()
+            if found is None:
+                return False
+            if found["state"] == PageState.TAKEN.value:
+                return True
+            subject = await _subject(work.connection, found["contact_id"])
+            if subject is None or subject.settled:
+                return False
+            await work.connection.execute(
+                update(notifications)
+                .where(notifications.c.client_ref == ref)
+                .values(state=PageState.TAKEN.value, updated_at=self._clock.now())
+            )
+            await work.commit()
+        return True
+
+    async def hurry(self, page: Page, now: datetime) -> None:
+        """Make the step after `page` due now, if its timer is still armed."""
         async with self._database.writing() as connection:
             await connection.execute(
                 update(outbox)
                 .where(
                     and_(
-                        outbox.c.dedup_key == _timer(next_step(due), now).dedup_key,
+                        outbox.c.dedup_key == _key(page.contact_id, page.step + 1),
                         outbox.c.due_at > now,
                     )
                 )
@@ -152,14 +185,40 @@ class Paging:
             await connection.execute(_ATTACH[self._database.dialect], row)
 
 
+def _key(contact_id: int, step: int) -> str:
+    return f"page-{contact_id}-{step}"
+
+
 def _timer(due: PageDue, at: datetime) -> Due:
-    return Due(event=due, due_at=at, dedup_key=f"page-{due.contact_id}-{due.step}")
+    return Due(event=due, due_at=at, dedup_key=_key(due.contact_id, due.step))
+
+
+async def _subject(connection: AsyncConnection, contact_id: int) -> Subject | None:
+    row = (await connection.execute(_SUBJECT, {"contact": contact_id})).mappings().first()
+    if row is None:
+        return None
+    facts = call_facts(row["call"]) if row["call"] else None
+    ended_at = (facts.ended_at if facts else None) or row["received_at"]
+    # Somebody who had the ticket before this contact need not know of it.
+    taken_since = row["acknowledged_at"] is not None and row["acknowledged_at"] >= ended_at
+    over = State(row["state"]) not in OPEN
+    return Subject(
+        ticket=row["number"],
+        settled=over or taken_since or row["page_taken"] or row["answered_later"],
+        assignee=row["assignee"] or "",
+        call_id=row["external_id"],
+        site=row["site"] or "",
+        vip=row["vip"],
+        pbx=facts.pbx if facts else "",
+    )
 
 
 def _page(row: RowMapping) -> Page:
     return Page(
         ref=row["client_ref"],
         ticket_id=row["ticket_id"],
+        contact_id=row["contact_id"],
+        step=row["step"],
         ticket=row["number"],
         engineer=row["engineer"],
         address=row["address"],

@@ -212,10 +212,12 @@ notifications = Table(  # one attempt to reach one person
     Column("id", Id, primary_key=True),
     Column("dedup_key", String(120), nullable=False, unique=True),
     Column("ticket_id", Id, ForeignKey("tickets.id"), nullable=False, index=True),
+    Column("contact_id", Id, ForeignKey("contacts.id"), nullable=False, index=True),
+    Column("step", Integer, nullable=False),
     Column("engineer", String(32), nullable=False),
     Column("address", String(254), nullable=False),
     Column("medium", String(8), nullable=False),
-    Column("client_ref", String(80), nullable=False, unique=True),  # AMI ChannelId
+    Column("client_ref", String(120), nullable=False, unique=True),  # AMI ChannelId
     # queued, sending, sent, unknown, taken, passed, failed
     Column("state", String(16), nullable=False),
     Column("detail", String(200), nullable=False, server_default=""),

@@ -6,6 +6,7 @@ records before anything is dialled a second time.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -13,21 +14,15 @@ from contactd.clock import Clock
 from contactd.errors import PermanentFailure, TemporaryFailure
 from contactd.log import get_logger
 from contactd.metrics import PAGES
-from contactd.routing.oncall import ANYWHERE, Duty, Engineer, Rota, on_duty
-from contactd.tickets.contact import Outcome
+from contactd.routing.oncall import ANYWHERE, Engineer, Rota, on_duty
+from contactd.tickets.contact import Contact, Outcome
 from contactd.tickets.events import CallEnded, PageDue
 from contactd.tickets.paging import UNSETTLED, Page, PageBook, PageState, Subject
 from contactd.tickets.service import TicketService
-from contactd.tickets.states import State
 
 log = get_logger()
 
-# Nobody spoke with a caller who waited to the end: outcome -> the prompt that says so.
-PAGED: Final = {
-    Outcome.VOICEMAIL: "page-voicemail",
-    Outcome.ABANDONED_VOICEMAIL: "page-missed",
-    Outcome.UNREACHED: "page-missed",
-}
+MISSED: Final = frozenset({Outcome.VOICEMAIL, Outcome.ABANDONED_VOICEMAIL, Outcome.UNREACHED})
 
 
 class Line(Protocol):
@@ -59,6 +54,7 @@ class Pager:
         clock: Clock,
         next_after: timedelta,
         rounds: int,
+        again_after: timedelta,
     ) -> None:
         self._book = book
         self._rota = rota
@@ -67,15 +63,17 @@ class Pager:
         self._clock = clock
         self._next_after = next_after
         self._rounds = rounds
+        self._again_after = again_after
 
     async def call_ended(self, event: CallEnded) -> None:
-        """Have somebody paged if the caller waited to the end and nobody came."""
+        """Have somebody paged if the caller is left with nobody, whoever had the ticket before."""
         contact = await self._book.call(event.contact_id)
-        what = PAGED.get(contact.outcome) if contact is not None else None
-        if what is not None:
-            await self._book.arm(
-                PageDue(ticket_id=event.ticket_id, contact_id=event.contact_id, step=0, reason=what)
+        reason = _reason(contact) if contact is not None else ""
+        if reason:
+            due = PageDue(
+                ticket_id=event.ticket_id, contact_id=event.contact_id, step=0, reason=reason
             )
+            await self._book.arm(due, self._clock.now())
 
     async def page(self, due: PageDue) -> None:
         """Ring the person whose turn it is and arm the next step.
@@ -84,19 +82,22 @@ class Pager:
             TemporaryFailure: no PBX to ring through, or the outcome is unknown; repeat.
         """
         subject = await self._book.subject(due)
-        if subject is None or subject.state is not State.NEW:
-            return  # taken, or over: nothing is left to do
-        duties = await self._on_duty(subject.site)
-        if due.step >= self._rounds * len(duties):
-            await self._give_up(due, subject)
+        if subject is None or subject.settled:
+            return  # nothing is left to do
+        engineers = await self._on_duty(subject)
+        turn = due.step - due.since
+        if turn >= self._rounds * len(engineers):
+            await self._pause(due, subject)
             return
         line = self._line(subject.pbx)
-        engineer = duties[due.step % len(duties)].engineer
+        engineer = engineers[turn % len(engineers)]
         page = await self._book.begin(
             due,
             Page(
-                ref=f"page-{due.contact_id}-{due.step}",
+                ref=f"page-{subject.call_id}-{due.step}",
                 ticket_id=due.ticket_id,
+                contact_id=due.contact_id,
+                step=due.step,
                 ticket=subject.ticket,
                 engineer=engineer.key,
                 address=engineer.number,
@@ -126,29 +127,43 @@ class Pager:
         if page is None:
             return "late"
         if digit == "1":
-            won = await self._tickets.take(page.ticket_id, page.engineer, how="page")
-            if won:
-                await self._book.note(ref, PageState.TAKEN)
-            PAGES.labels(outcome="taken" if won else "late").inc()
-            return "taken" if won else "late"
-        due = _due_of(page)
+            return await self._take(page)
         if digit == "2":
             await self._book.note(ref, PageState.PASSED)
-            await self._journal(page.ticket_id, "page.passed", page.engineer, due.step)
-        await self._book.hurry(due, self._clock.now())
+            await self._journal(page.ticket_id, "page.passed", page.engineer, page.step)
+        await self._book.hurry(page, self._clock.now())
         PAGES.labels(outcome="passed" if digit == "2" else "no_key").inc()
         return "passed"
 
-    async def _on_duty(self, site: str) -> tuple[Duty, ...]:
-        """Return whom to ring; a site that the rota has no more counts as not known."""
-        rota = await self._rota()
-        known = any(site == one.key for one in rota.sites)
-        return on_duty(rota, site if known else ANYWHERE, self._clock.now())
+    async def _take(self, page: Page) -> str:
+        """Let the person have the matter; the ticket stays with whoever has it already."""
+        won = await self._book.settle(page.ref)
+        if won:
+            await self._tickets.take(page.ticket_id, page.engineer, how="page")
+            await self._journal(page.ticket_id, "page.taken", page.engineer, page.step)
+        PAGES.labels(outcome="taken" if won else "late").inc()
+        return "taken" if won else "late"
 
-    async def _give_up(self, due: PageDue, subject: Subject) -> None:
+    async def _on_duty(self, subject: Subject) -> list[Engineer]:
+        """Return whom to ring, whoever has the ticket first.
+
+        A site that the rota has no more counts as not known.
+        """
+        rota = await self._rota()
+        known = any(subject.site == site.key for site in rota.sites)
+        duties = on_duty(rota, subject.site if known else ANYWHERE, self._clock.now())
+        return sorted(
+            (duty.engineer for duty in duties),
+            key=lambda engineer: engineer.key != subject.assignee,
+        )
+
+    async def _pause(self, due: PageDue, subject: Subject) -> None:
+        """Raise the alarm, and begin anew after a while: others may be on duty by then."""
         PAGES.labels(outcome="exhausted").inc()
         await self._journal(due.ticket_id, "page.exhausted", "", due.step)
-        log.error("page.exhausted", ticket=subject.ticket, steps=due.step)
+        log.error("page.exhausted", ticket=subject.ticket, steps=due.step - due.since)
+        again = replace(due, step=due.step + 1, since=due.step + 1)
+        await self._book.arm(again, self._clock.now() + self._again_after)
 
     async def _journal(self, ticket: int, action: str, engineer: str, step: int) -> None:
         body = {"engineer": engineer, "step": step}
@@ -163,7 +178,10 @@ class Pager:
         raise TemporaryFailure("no PBX is connected to ring through")
 
 
-def _due_of(page: Page) -> PageDue:
-    """Return the step that `page` was; its ref is `page-<contact>-<step>`."""
-    _, contact, step = page.ref.split("-")
-    return PageDue(ticket_id=page.ticket_id, contact_id=int(contact), step=int(step), reason="")
+def _reason(contact: Contact) -> str:
+    """Return the prompt that says why somebody has to call back, "" if nobody has to."""
+    facts = contact.call
+    if facts is not None and facts.voicemail:  # also after a talk and a transfer
+        return "page-voicemail"
+    lost = contact.outcome is Outcome.PBX_LOST and facts is not None and not facts.legs
+    return "page-missed" if lost or contact.outcome in MISSED else ""

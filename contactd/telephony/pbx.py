@@ -118,6 +118,7 @@ class Pbx:
         )
         self._troubles: dict[str, str] = {}  # loop -> why its last turn failed
         self._missing: tuple[str, ...] = ()
+        self._list_again_at = float("-inf")  # event loop's clock
 
     # The service
 
@@ -219,8 +220,8 @@ class Pbx:
     async def _answered(self, change: Answered) -> None:
         """Tell the ticket at once who took the call; the records confirm it when it is over."""
         call = self.calls.find(change.call_id)
-        if call is None or change.engineer == roster.FLOOR_NAME:
-            return
+        if call is None or change.engineer not in await self._engineers():
+            return  # the floor, a transfer's target, somebody who is not known after a reconnect
         contact = Contact(
             medium=Medium.CALL,
             external_id=change.call_id,
@@ -244,10 +245,18 @@ class Pbx:
             except TemporaryFailure as failure:
                 log.warning("call.answer_not_noted_yet", reason=str(failure))
 
+    async def _engineers(self) -> frozenset[str]:
+        try:
+            rota = await self._shared.rota()
+        except TemporaryFailure:
+            return frozenset()
+        return frozenset(engineer.key for engineer in rota.engineers)
+
     async def _on_connected(self, ami: Ami) -> None:
         """Ask the PBX how things are, and believe it."""
         channels = await ami.list("CoreShowChannels")
         queues = await ami.list("QueueStatus")
+        self._list_again_at = float("-inf")
         self._follow(self.calls.resync(channels, queues, self._clock.now()))
         self._shared.signals.raise_here(Topic.ROSTER)
         self._shared.signals.raise_here(Topic.REPLAY)
@@ -268,9 +277,15 @@ class Pbx:
         return look.again_in.total_seconds() if look.again_in is not None else None
 
     async def _live_channels(self) -> list[str] | None:
-        """Return the uniqueids of the PBX's channels; None if it does not say."""
-        if not self._ami.connected:
+        """Return the uniqueids of the PBX's channels; None if it does not say.
+
+        They only tell of calls whose end was never written, so one list in a while will do: a busy
+        PBX has hundreds, and calls end several times a second.
+        """
+        now = asyncio.get_running_loop().time()
+        if not self._ami.connected or now < self._list_again_at:
             return None
+        self._list_again_at = now + self._hotline.replay_interval_s / 2
         try:
             channels = await self._ami.list("CoreShowChannels")
         except ContactdError:

@@ -26,15 +26,17 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageDue:
-    """Somebody has to hear of the ticket: ring person number `step` of those on duty.
+    """Somebody has to hear of a contact: ring the next one of those on duty.
 
-    `reason` is `voicemail` or `unreached`; `contact_id` is what happened.
+    `reason` is the prompt that says what it is about (`page-voicemail`, `page-missed`). `step`
+    counts the people who were rung; `since` is the step at which this round of rounds began.
     """
 
     ticket_id: int
     contact_id: int
     step: int
     reason: str
+    since: int = 0
 
 
 Event = TicketOpened | ContactAdded | CallEnded | PageDue

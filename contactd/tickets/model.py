@@ -343,7 +343,7 @@ def _with_call(
         actor = ENGINEER + leg.engineer
         body = {"contact": after.external_id, "answered_at": instant_text(leg.answered_at)}
         entries.append(_entry(ticket, now, actor, "call.answered", body))
-        if ticket.state is State.NEW:
+        if ticket.state is State.NEW or not ticket.assignee:
             taken = _acknowledged(ticket, leg.engineer, how="call", at=leg.answered_at, now=now)
             ticket = taken.ticket
             entries.extend(taken.entries)

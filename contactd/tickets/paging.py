@@ -7,7 +7,6 @@ from typing import Final, Protocol
 
 from contactd.tickets.contact import Contact
 from contactd.tickets.events import PageDue
-from contactd.tickets.states import State
 
 
 class PageState(StrEnum):
@@ -24,10 +23,15 @@ UNSETTLED: Final = frozenset({PageState.QUEUED, PageState.SENDING})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """`ref` is the channel's id, chosen by us: looked up before anything is dialled again."""
+    """`ref` is the channel's id, chosen by us: looked up before anything is dialled again.
+
+    It is made of the call's id, so that no other database has the same.
+    """
 
     ref: str
     ticket_id: int
+    contact_id: int
+    step: int
     ticket: str
     engineer: str
     address: str
@@ -36,10 +40,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a page is about, as it is now."""
+    """What a page is about, as it is now.
+
+    `settled`: somebody has taken it since, or the ticket is over; nobody need be rung.
+    """
 
     ticket: str
-    state: State
+    settled: bool
+    assignee: str  # key of who has the ticket, "" if nobody
+    call_id: str
     site: str
     vip: bool
     pbx: str
@@ -56,8 +65,8 @@ class PageBook(Protocol):
         """Return the contact, or None if it is not a call."""
         ...
 
-    async def arm(self, due: PageDue) -> None:
-        """Make `due` due now; nothing happens if that step was armed before."""
+    async def arm(self, due: PageDue, at: datetime) -> None:
+        """Make `due` due at `at`; nothing happens if that step was armed before."""
         ...
 
     async def subject(self, due: PageDue) -> Subject | None: ...
@@ -73,6 +82,13 @@ class PageBook(Protocol):
 
     async def note(self, ref: str, state: PageState, detail: str = "") -> None: ...
 
-    async def hurry(self, due: PageDue, now: datetime) -> None:
-        """Make the step after `due` due now, if its timer is still armed."""
+    async def settle(self, ref: str) -> bool:
+        """Note that this page was taken, unless the matter is settled already; the first one wins.
+
+        Asking again for the page that was taken is harmless and still True.
+        """
+        ...
+
+    async def hurry(self, page: Page, now: datetime) -> None:
+        """Make the step after `page` due now, if its timer is still armed."""
         ...

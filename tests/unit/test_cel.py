@@ -136,6 +136,7 @@ def test_made_records_have_the_shape_of_recorded_ones() -> None:
         (Recorder.transferred, Outcome.ANSWERED),
         (Recorder.transferred_with_talk, Outcome.ANSWERED),
         (Recorder.lost, Outcome.PBX_LOST),
+        (Recorder.lost_after_a_message, Outcome.VOICEMAIL),
     ],
 )
 def test_outcome(what: Callable[[Recorder], object], outcome: Outcome) -> None:
@@ -448,11 +449,13 @@ def test_call_that_the_pbx_does_not_list_is_over_after_a_minute() -> None:
     recorder = Recorder()
     call = recorder.arrive()
     records = records_of(*read(recorder))
-    soon, later = recorder.now + 59, recorder.now + 61
-    assert not records.finished(call.uniqueid, horizon=soon, live=set())
-    assert not records.finished(call.uniqueid, horizon=later, live={call.uniqueid})
-    assert not records.finished(call.uniqueid, horizon=later)
-    assert records.finished(call.uniqueid, horizon=later, live=set())
+    began, now = records.started_at(call.uniqueid), recorder.now + 1_000
+    soon, later = Listing(at=began + 59), Listing(at=began + 61)
+    alive = Listing(at=began + 61, uniqueids=frozenset({call.uniqueid}))
+    assert not records.finished(call.uniqueid, horizon=now, live=soon)
+    assert not records.finished(call.uniqueid, horizon=now, live=alive)
+    assert not records.finished(call.uniqueid, horizon=now)
+    assert records.finished(call.uniqueid, horizon=now, live=later)
     assert records.contact(call.uniqueid, final=True).outcome is Outcome.PBX_LOST
 
 

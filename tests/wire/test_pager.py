@@ -30,6 +30,7 @@ from tests.fakes.rota import FLOOR, FROM_GZ, FROM_SZ, FROM_ZH, STRANGER, VIP, sm
 
 NEXT_AFTER = timedelta(seconds=60)
 ROUNDS = 2
+AGAIN_AFTER = timedelta(minutes=30)
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,7 @@ class Desk:
             pbx=pbx, did="4008001234", final=True, stage="queue", ended_at=now,
             answered_at=now if answered else None,
             legs=(Leg(engineer="wang", answered_at=now),) if answered else (),
+            voicemail="/spool/1.wav" if outcome is Outcome.VOICEMAIL else "",
         )  # fmt: skip
         filed = await self.tickets.receive(
             Contact(
@@ -108,6 +110,7 @@ async def desk(database: Database, clock: FakeClock, tickets: TicketService) -> 
         clock=clock,
         next_after=NEXT_AFTER,
         rounds=ROUNDS,
+        again_after=AGAIN_AFTER,
     )
     handlers: Handlers = {CallEnded: pager.call_ended, PageDue: pager.page}
     return Desk(
@@ -124,7 +127,7 @@ async def test_a_message_rings_the_first_person_on_duty_at_the_callers_site(desk
     (ring,) = desk.line.rings
     assert (ring.engineer, ring.number, ring.language) == ("wang", "+8613800000001", "zh")
     assert (ring.ticket, ring.site, ring.what) == (filed.ticket, "gz", "page-voicemail")
-    assert ring.ref == f"page-{filed.contact_id}-0"
+    assert ring.ref == "page-pbx1-1795140000.1-0"
     assert await desk.journal(filed) == [("page.sent", "wang", 0)]
 
 
@@ -139,10 +142,13 @@ async def test_only_who_waited_to_the_end_in_vain_has_somebody_rung(desk: Desk) 
         Outcome.VOICEMAIL: "page-voicemail",
         Outcome.ABANDONED_VOICEMAIL: "page-missed",
         Outcome.UNREACHED: "page-missed",
+        Outcome.PBX_LOST: "page-missed",
     }
 
 
-async def test_pages_go_round_everybody_and_then_the_ticket_is_given_up(desk: Desk) -> None:
+async def test_pages_go_round_everybody_then_pause_with_an_alarm_and_begin_anew(
+    desk: Desk,
+) -> None:
     filed = await desk.call(FROM_GZ)
     for _ in range(6):
         await desk.fast_forward(NEXT_AFTER)
@@ -155,6 +161,10 @@ async def test_pages_go_round_everybody_and_then_the_ticket_is_given_up(desk: De
         ("page.exhausted", "", 4),
     ]
     assert await desk.state(filed) == (State.NEW, "")
+    await desk.fast_forward(AGAIN_AFTER)
+    await desk.fast_forward(NEXT_AFTER)
+    assert desk.line.rung == ["wang", "li"] * (ROUNDS + 1)
+    assert await desk.press("1") == "taken"
 
 
 async def test_nobody_is_rung_before_the_others_time_is_up(desk: Desk) -> None:
@@ -215,7 +225,7 @@ async def test_whoever_presses_1_has_the_ticket_and_nobody_else_is_rung(desk: De
     await desk.fast_forward(NEXT_AFTER * 10)
     assert desk.line.rung == ["wang", "li"]
     assert await desk.state(filed) == (State.IN_PROGRESS, "li")
-    assert (await desk.journal(filed))[-1] == ("page.sent", "li", 1)
+    assert (await desk.journal(filed))[-1] == ("page.taken", "li", 1)
 
 
 async def test_passing_rings_the_next_person_at_once(desk: Desk) -> None:
@@ -270,12 +280,37 @@ async def test_a_page_that_nobody_sent_is_late(desk: Desk) -> None:
         assert await desk.pager.answer(ref, "1") == "late"
 
 
-async def test_a_ticket_that_somebody_works_on_already_rings_nobody(desk: Desk) -> None:
+async def test_a_message_about_a_ticket_that_somebody_has_rings_that_person_first(
+    desk: Desk,
+) -> None:
     filed = await desk.call(FROM_GZ, Outcome.ABANDONED_QUEUE)
     await desk.tickets.act(filed.ticket, Action.ACKNOWLEDGE, actor="engineer:li")
+    desk.clock.advance(timedelta(minutes=30))
     joined = await desk.call(FROM_GZ, Outcome.VOICEMAIL)
     assert joined.ticket == filed.ticket
-    assert desk.line.rung == []
+    assert desk.line.rung == ["li"]
+    await desk.fast_forward(NEXT_AFTER)
+    assert desk.line.rung == ["li", "wang"]
+    assert await desk.press("1") == "taken"  # who calls back need not be who has the ticket
+    await desk.fast_forward(NEXT_AFTER * 10)
+    assert desk.line.rung == ["li", "wang"]
+    assert await desk.state(filed) == (State.IN_PROGRESS, "li")
+
+
+async def test_a_caller_who_reached_somebody_meanwhile_needs_no_page(desk: Desk) -> None:
+    await desk.call(FROM_GZ)
+    desk.clock.advance(timedelta(seconds=30))
+    await desk.call(FROM_GZ, Outcome.ANSWERED)
+    await desk.fast_forward(NEXT_AFTER * 10)
+    assert desk.line.rung == ["wang"]
+    assert await desk.pager.answer(desk.line.rings[0].ref, "1") == "late"
+
+
+async def test_a_ticket_that_is_closed_rings_nobody_any_more(desk: Desk) -> None:
+    filed = await desk.call(FROM_GZ)
+    await desk.tickets.act(filed.ticket, Action.CANCEL, actor="user:chen")
+    await desk.fast_forward(NEXT_AFTER * 10)
+    assert desk.line.rung == ["wang"]
 
 
 async def test_two_messages_about_one_ticket_both_stop_when_somebody_takes_it(desk: Desk) -> None:

@@ -23,7 +23,6 @@ from contactd.tickets.contact import (
 from contactd.tickets.events import PageDue
 from contactd.tickets.paging import Page, PageState, next_step
 from contactd.tickets.service import TicketService
-from contactd.tickets.states import State
 from tests.fakes.clock import FakeClock
 
 RECORDING = Blob(sha256="a" * 64, size_bytes=8, media_type="audio/wav", name="call.wav")
@@ -54,7 +53,8 @@ def due(filed: Filed) -> PageDue:
 
 def page_of(filed: Filed, step: int = 0, engineer: str = "wang") -> Page:
     return Page(
-        ref=f"page-{filed.contact_id}-{step}", ticket_id=filed.ticket_id, ticket=filed.ticket,
+        ref=f"page-pbx1-1795140000.1-{step}", ticket_id=filed.ticket_id,
+        contact_id=filed.contact_id, step=step, ticket=filed.ticket,
         engineer=engineer, address="+8613800000001", state=PageState.QUEUED,
     )  # fmt: skip
 
@@ -72,9 +72,9 @@ async def test_the_first_step_is_armed_once_and_due_at_once(
     book: Paging, database: Database, due: PageDue, clock: FakeClock
 ) -> None:
     armed_at = clock.now()
-    await book.arm(due)
+    await book.arm(due, clock.now())
     clock.advance(timedelta(seconds=9))
-    await book.arm(due)
+    await book.arm(due, clock.now())
     assert await timers(database) == {f"page-{due.contact_id}-0": armed_at}
 
 
@@ -118,15 +118,15 @@ async def test_hurrying_moves_the_next_steps_timer_to_now_and_no_other(
     second = next_step(due)
     await book.begin(second, page_of(filed, 1), next_due=later)
     clock.advance(timedelta(seconds=5))
-    await book.hurry(due, clock.now())
+    await book.hurry(page_of(filed), clock.now())
     assert await timers(database) == {
         f"page-{due.contact_id}-1": clock.now(),
         f"page-{due.contact_id}-2": later,
     }
     clock.advance(timedelta(seconds=5))
-    await book.hurry(due, clock.now())  # what is due already does not wait longer
+    await book.hurry(page_of(filed), clock.now())  # what is due already does not wait longer
     assert (await timers(database))[f"page-{due.contact_id}-1"] < clock.now()
-    await book.hurry(replace(due, step=7), clock.now())  # no such timer: nothing happens
+    await book.hurry(page_of(filed, 7), clock.now())  # no such timer: nothing happens
 
 
 async def test_the_subject_is_the_ticket_as_it_is_now(
@@ -134,15 +134,23 @@ async def test_the_subject_is_the_ticket_as_it_is_now(
 ) -> None:
     before = await book.subject(due)
     assert before is not None
-    assert (before.ticket, before.state, before.pbx) == (filed.ticket, State.NEW, "pbx1")
+    assert (before.ticket, before.settled, before.pbx) == (filed.ticket, False, "pbx1")
     await tickets.take(filed.ticket_id, "wang", how="page")
     after = await book.subject(due)
     assert after is not None
-    assert after.state is State.IN_PROGRESS
-    assert await book.subject(replace(due, ticket_id=999)) is None
-    elsewhere = await book.subject(replace(due, contact_id=999))
-    assert elsewhere is not None
-    assert elsewhere.pbx == ""
+    assert after.settled
+    assert await book.subject(replace(due, contact_id=999)) is None
+
+
+async def test_only_the_first_of_two_pages_settles_the_matter(
+    book: Paging, due: PageDue, filed: Filed, clock: FakeClock
+) -> None:
+    first = await book.begin(due, page_of(filed), next_due=clock.now())
+    second = await book.begin(next_step(due), page_of(filed, 1, "li"), next_due=clock.now())
+    assert await book.settle(second.ref)
+    assert not await book.settle(first.ref)
+    assert await book.settle(second.ref)  # asking again is harmless
+    assert not await book.settle("page-nonsense")
 
 
 async def test_a_call_is_found_with_its_facts_and_what_is_no_call_is_not(

@@ -227,19 +227,25 @@ def upgrade() -> None:
         sa.Column("id", ID, nullable=False),
         sa.Column("dedup_key", sa.String(length=120), nullable=False),
         sa.Column("ticket_id", ID, nullable=False),
+        sa.Column("contact_id", ID, nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("engineer", sa.String(length=32), nullable=False),
         sa.Column("address", sa.String(length=254), nullable=False),
         sa.Column("medium", sa.String(length=8), nullable=False),
-        sa.Column("client_ref", sa.String(length=80), nullable=False),
+        sa.Column("client_ref", sa.String(length=120), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("detail", sa.String(length=200), server_default="", nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("updated_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["contact_id"], ["contacts.id"], name="fk_notifications_contact_id"
+        ),
         sa.ForeignKeyConstraint(["ticket_id"], ["tickets.id"], name="fk_notifications_ticket_id"),
         sa.PrimaryKeyConstraint("id", name="pk_notifications"),
         sa.UniqueConstraint("client_ref", name="uq_notifications_client_ref"),
         sa.UniqueConstraint("dedup_key", name="uq_notifications_dedup_key"),
     )
+    op.create_index("ix_notifications_contact_id", "notifications", ["contact_id"], unique=False)
     op.create_index("ix_notifications_ticket_id", "notifications", ["ticket_id"], unique=False)
     op.create_table(
         "attachments",

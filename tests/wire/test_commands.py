@@ -1,0 +1,301 @@
+"""The commands that look or load and end, on both databases: what they print, and exit codes."""
+
+import asyncio
+import io
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import structlog
+from sqlalchemy import text
+
+from contactd.__main__ import main
+from contactd.clock import SystemClock
+from contactd.lab.daemon import toml
+from contactd.store.accounts import Accounts, Identity
+from contactd.store.engine import Database
+from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Outcome, Source
+from contactd.tickets.model import TicketPolicy
+from contactd.tickets.people import Role
+from contactd.tickets.service import TicketService
+from tests.fakes import config
+from tests.fakes.records import Recorder
+from tests.fakes.rota import FROM_GZ, desk_document
+
+T = TypeVar("T")
+
+DAY = "2025-01-15"
+MORNING = datetime(2025, 1, 15, 2, tzinfo=UTC)  # ten o'clock in Shanghai, a Wednesday
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield
+
+
+class Shell:
+    """Runs commands with one configuration."""
+
+    def __init__(
+        self, folder: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.url = database_url
+        self.folder = folder
+        self.sections = config.document(folder, database_url=database_url)
+        self.desk_file = folder / "desk.toml"
+        self._path = config.write(folder, self.sections)
+        self._capsys = capsys
+        self.complaint = ""
+
+    def run(self, *arguments: str, code: int = os.EX_OK) -> str:
+        """Return what the command prints; `complaint` is what it says to stderr."""
+        found = main([*arguments, "-c", str(self._path)])
+        printed = self._capsys.readouterr()
+        self.complaint = printed.err
+        assert found == code, printed.err
+        return printed.out
+
+    def loaded(self) -> str:
+        return self.run("load", str(self.desk_file))
+
+    def do(self, work: Callable[[Database], Awaitable[T]]) -> T:
+        """Do something to the database between two commands."""
+
+        async def run() -> T:
+            database = Database(self.url)
+            async with database.running():
+                return await work(database)
+
+        return asyncio.run(run())
+
+    def called(self, *, source: Source = Source.LIVE, call_id: str = "pbx1-1736906400.0") -> Filed:
+        async def call(database: Database) -> Filed:
+            tickets = TicketService(database.new_work, SystemClock(), TicketPolicy())
+            facts = CallFacts(
+                pbx="pbx1", did="4008001234", final=True, stage="queue",
+                answered_at=MORNING + timedelta(seconds=9),
+                ended_at=MORNING + timedelta(seconds=69),
+                waited=timedelta(seconds=9), talked=timedelta(seconds=60),
+                legs=(Leg(engineer="wang", answered_at=MORNING + timedelta(seconds=9)),),
+            )  # fmt: skip
+            return await tickets.receive(
+                Contact(
+                    medium=Medium.CALL, external_id=call_id, received_at=MORNING, source=source,
+                    from_value=FROM_GZ, to_value="4008001234", outcome=Outcome.ANSWERED, call=facts,
+                )
+            )  # fmt: skip
+
+        return self.do(call)
+
+    def recorded(self, calls: int = 1) -> None:
+        """Let the PBX have calls of that morning in its records."""
+        records = Recorder(now=MORNING.timestamp())
+        for _ in range(calls):
+            records.in_menu()
+        (self.folder / "pbx" / "cel.csv").write_bytes(records.cel)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(tmp_path, database_url, capsys)
+
+
+# load
+
+
+def test_loading_says_what_there_is_and_what_is_wrong_with_the_rota(shell: Shell) -> None:
+    lines = shell.loaded().splitlines()
+    assert lines[0] == "loaded 3 sites, 4 engineers, 1 people, 4 shifts, 0 overrides"
+    assert lines[1] == (
+        "warning: site zh: nobody is on duty at any time; its floor number rings"
+    )
+    assert len(lines) == 2
+
+
+def test_loading_twice_is_harmless(shell: Shell) -> None:
+    assert shell.loaded() == shell.loaded()
+    assert len(re.findall(r"(?m)^  tier", shell.run("oncall", "--site", "gz"))) == 2
+
+
+def test_a_desk_file_that_is_wrong_is_not_loaded(shell: Shell) -> None:
+    shell.loaded()
+    document = desk_document()
+    document["shifts"][0]["engineer"] = "nobody"
+    wrong = shell.folder / "wrong.toml"
+    wrong.write_text(toml(document), encoding="utf-8")
+    shell.run("load", str(wrong), code=os.EX_CONFIG)
+    assert "nobody" in shell.complaint
+    shell.run("load", str(shell.folder / "absent.toml"), code=os.EX_CONFIG)
+    assert "absent.toml" in shell.complaint
+    assert "王伟" in shell.run("oncall")
+
+
+# oncall
+
+
+def test_oncall_says_who_until_when_and_why(shell: Shell) -> None:
+    shell.loaded()
+    printed = shell.run("oncall", "--at", "2026-11-20T10:00")
+    assert "gz  广州 / gz  2026-11-20 10:00:00" in printed
+    assert "  tier 1  王伟 (wang)  +8613800000001  until 2026-11-21 00:00:00, by shift" in printed
+    assert "  tier 2  李娜 (li)  +8613800000002" in printed
+    assert "  floor   floor (floor)  +8613800000090" in printed
+    assert [line[:2] for line in printed.splitlines() if line[0] != " "] == ["gz", "sz", "zh"]
+
+
+def test_oncall_of_one_site_and_of_an_instant_with_offset(shell: Shell) -> None:
+    shell.loaded()
+    printed = shell.run("oncall", "--site", "sz", "--at", "2026-11-20T02:00:00+00:00")
+    assert printed.startswith("sz  深圳 / sz  2026-11-20 10:00:00\n")
+    assert "王伟" not in printed
+
+
+def test_oncall_without_a_rota_names_the_remedy(shell: Shell) -> None:
+    assert shell.run("oncall", code=os.EX_CONFIG) == ""
+    assert shell.complaint == "no rota is loaded: contactd load FILE\n"
+
+
+def test_oncall_of_a_site_that_is_not_there_names_those_that_are(shell: Shell) -> None:
+    shell.loaded()
+    shell.run("oncall", "--site", "bj", code=os.EX_DATAERR)
+    assert shell.complaint == "contactd: there is no site 'bj'; there are: gz, sz, zh\n"
+
+
+# ledger
+
+
+def test_a_balanced_day(shell: Shell) -> None:
+    shell.recorded()
+    shell.called(source=Source.REPLAY)
+    printed = shell.run("ledger", "--day", DAY)
+    assert printed.splitlines() == [
+        f"{DAY}  pbx1  call: 1 in the PBX's CEL, 1 contacts, 1 repaired: balanced",
+        "  repaired: pbx1-1736906400.0",
+    ]
+
+
+def test_a_difference_is_told_call_by_call_and_by_the_exit_code(shell: Shell) -> None:
+    shell.recorded(calls=2)
+    shell.called(call_id="pbx1-1736906400.0")
+    shell.called(call_id="pbx1-1736906400.99")
+    lines = shell.run("ledger", "--day", DAY, code=1).splitlines()
+    assert lines[0].endswith("2 in the PBX's CEL, 2 contacts, 0 repaired: DIFFERENCE")
+    assert lines[1].startswith("  missing here: pbx1-17369064")
+    assert lines[2] == "  unknown there: pbx1-1736906400.99"
+
+
+def test_a_day_without_calls_and_today_are_balanced(shell: Shell) -> None:
+    assert "0 in the PBX's CEL, 0 contacts" in shell.run("ledger", "--day", "2025-01-14")
+    assert shell.run("ledger").rstrip().endswith("balanced")
+
+
+# explain
+
+
+def test_explain_tells_the_whole_story_of_a_ticket(shell: Shell) -> None:
+    shell.loaded()
+    filed = shell.called()
+    lines = shell.run("explain", filed.ticket).splitlines()
+    assert re.match(rf"{filed.ticket}  in_progress  P3 \(.+\)  site gz  engineer wang", lines[0])
+    assert lines[1] == (
+        "  2025-01-15 10:00:00  call pbx1-1736906400.0: answered, waited 9 s, talked 60 s, wang"
+    )
+    actions = [re.split(r" {2,}", line.strip())[3] for line in lines[2:-1]]
+    assert actions == ["opened", "call.answered", "acknowledged", "call.ended"]
+    assert lines[-1] == "  journal: whole"
+
+
+def test_explain_finds_a_journal_that_somebody_changed(shell: Shell) -> None:
+    filed = shell.called()
+
+    async def tamper(database: Database) -> None:
+        async with database.writing() as connection:
+            if database.dialect == "sqlite":
+                await connection.execute(text("DROP TRIGGER journal_refuses_update"))
+            else:
+                await connection.execute(text("ALTER TABLE journal DISABLE TRIGGER ALL"))
+            await connection.execute(text("UPDATE journal SET actor = 'user:li' WHERE seq = 2"))
+
+    shell.do(tamper)
+    printed = shell.run("explain", filed.ticket, code=os.EX_DATAERR)
+    assert "journal: BROKEN: " in printed
+
+
+def test_explain_of_an_unknown_ticket(shell: Shell) -> None:
+    shell.run("explain", "26112000019", code=os.EX_DATAERR)
+    assert shell.complaint.startswith("contactd: ")
+
+
+# token, user
+
+
+def test_a_new_token_is_printed_alone_and_opens_the_api(shell: Shell) -> None:
+    secret = shell.run("token", "create", "--name", "oa", "--role", "manager").strip()
+    assert re.fullmatch(r"cd_[\w-]{43}", secret)
+    found = shell.do(lambda database: Accounts(database, SystemClock()).find_token(secret))
+    assert found == Identity(name="oa", role=Role.MANAGER)
+    shell.run("token", "create", "--name", "oa", "--role", "manager", code=os.EX_DATAERR)
+    assert "there is a token 'oa'" in shell.complaint
+
+
+def test_a_user_is_added_with_the_password_from_standard_input(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse\n"))
+    printed = shell.run("user", "add", "--name", "li", "--role", "supervisor")
+    assert printed == "user li may log in as supervisor\n"
+    accounts = shell.do(
+        lambda database: Accounts(database, SystemClock()).check_password("li", "correct horse")
+    )
+    assert accounts == Identity(name="li", role=Role.SUPERVISOR)
+    monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
+    shell.run("user", "add", "--name", "li", "--role", "desk", code=os.EX_DATAERR)
+    assert shell.complaint == "contactd: a password has at least 8 characters\n"
+
+
+# migrate, and what goes wrong with all of them
+
+
+def test_migrating_is_harmless_twice(shell: Shell) -> None:
+    for _ in range(2):
+        assert shell.run("migrate") == "the database has this version's schema\n"
+
+
+def test_a_database_without_tables_is_made_or_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = Shell(tmp_path, f"sqlite:///{tmp_path}/new/contactd.sqlite3", capsys)
+    shell.sections["database"]["migrate_on_start"] = False
+    config.write(tmp_path, shell.sections)
+    shell.run("oncall", code=os.EX_CONFIG)
+    assert "run `contactd migrate`" in shell.complaint
+    shell.run("migrate")
+    shell.run("oncall", code=os.EX_CONFIG)
+    assert "no rota is loaded" in shell.complaint
+
+
+def test_a_configuration_that_is_not_there_is_78(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["oncall", "-c", "/nowhere/contactd.toml"]) == os.EX_CONFIG
+    assert "/nowhere/contactd.toml: cannot be read" in capsys.readouterr().err
+
+
+def test_wrong_arguments_are_refused_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for arguments in (
+        [],
+        ["nonsense"],
+        ["ledger", "--day", "yesterday"],
+        ["oncall", "--at", "noon"],
+        ["token", "create", "--name", "x", "--role", "king"],
+        ["explain"],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    assert "usage: contactd" in capsys.readouterr().err
