@@ -84,14 +84,25 @@ def _parser() -> argparse.ArgumentParser:
         dest="action", required=True, metavar="ACTION"
     )
     create = token.add_parser("create", help="print a new token; it is shown only once")
+    listing = token.add_parser("list", help="print all tokens by name, without their secrets")
+    revoke = token.add_parser("revoke", help="make a token useless")
     user = commands.add_parser("user", help="people who log in to the pages").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
     add = user.add_parser("add", help="add a user; the password is read from standard input")
-    for sub, run in ((create, _token_create), (add, _user_add)):
+    remove = user.add_parser("remove", help="remove a user, who is logged out at once")
+    for sub, run in (
+        (create, _token_create),
+        (listing, _token_list),
+        (revoke, _token_revoke),
+        (add, _user_add),
+        (remove, _user_remove),
+    ):
         sub.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
-        sub.add_argument("--name", required=True)
-        sub.add_argument("--role", required=True, choices=[role.value for role in Role])
+        if sub is not listing:
+            sub.add_argument("--name", required=True)
+        if sub in (create, add):
+            sub.add_argument("--role", required=True, choices=[role.value for role in Role])
         sub.set_defaults(run=run)
 
     ledger = command("ledger", "compare a day's calls in the PBX with the tickets", _ledger)
@@ -145,11 +156,29 @@ async def _token_create(settings: Settings, arguments: argparse.Namespace) -> in
     return await commands.create_token(settings, arguments.name, arguments.role)
 
 
+async def _token_list(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.list_tokens(settings)
+
+
+async def _token_revoke(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.revoke_token(settings, arguments.name)
+
+
 async def _user_add(settings: Settings, arguments: argparse.Namespace) -> int:
     from contactd import commands
 
     password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     return await commands.add_user(settings, arguments.name, arguments.role, password)
+
+
+async def _user_remove(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.remove_user(settings, arguments.name)
 
 
 async def _ledger(settings: Settings, arguments: argparse.Namespace) -> int:

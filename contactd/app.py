@@ -24,7 +24,7 @@ from contactd.routing import deskfile
 from contactd.routing.oncall import Rota
 from contactd.service import Health, Service
 from contactd.settings import Settings
-from contactd.signals import RedisSignals, Signals, Topic
+from contactd.signals import Signals, Topic
 from contactd.store import cursors, desk
 from contactd.store.accounts import Accounts
 from contactd.store.blobs import Blobs
@@ -240,7 +240,11 @@ def build(settings: Settings) -> list[Service]:
     relay = Relay(database, {CallEnded: call_ended, PageDue: pager.page}, clock, signals)
 
     redis_url = settings.redis.url.get_secret_value()
-    redis = [RedisSignals(signals, redis_url)] if redis_url else []
+    redis: list[Service] = []
+    if redis_url:
+        from contactd.redis_signals import RedisSignals
+
+        redis.append(RedisSignals(signals, redis_url))
 
     zone = ZoneInfo(settings.service.zone)
     views = Views(database, clock)

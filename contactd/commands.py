@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -12,30 +12,37 @@ from contactd.clock import SystemClock
 from contactd.errors import NotFound
 from contactd.routing import deskfile
 from contactd.routing.oncall import Why, next_duties, on_duty, problems
-from contactd.settings import Settings
+from contactd.settings import PbxSettings, Settings
 from contactd.store import desk
 from contactd.store.accounts import Accounts
 from contactd.store.engine import Database, upgrade
 from contactd.store.ledger import Ledger, LedgerDay
 from contactd.store.views import ContactView, Views
-from contactd.telephony.ledger import hotline_calls
+from contactd.telephony.ledger import hotline_calls, records_since
 from contactd.tickets import journal
 from contactd.tickets.people import Role
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    if settings.database.migrate_on_start:
+async def _database(settings: Settings, *, migrates: bool = False) -> AsyncIterator[Database]:
+    """Open the database; who only looks does not change its tables."""
+    if migrates and settings.database.migrate_on_start:
         await upgrade(settings.database_url)
     database = Database(settings.database_url)
     async with database.running():
         yield database
 
 
+@asynccontextmanager
+async def _accounts(settings: Settings) -> AsyncIterator[Accounts]:
+    async with _database(settings, migrates=True) as database:
+        yield Accounts(database, SystemClock())
+
+
 async def load(settings: Settings, file: Path) -> int:
     """Load sites, people and the rota; print what there is and what is wrong with the rota."""
     read = deskfile.read(file)
-    async with _database(settings) as database:
+    async with _database(settings, migrates=True) as database:
         loaded = await desk.load_desk(database, read, SystemClock())
     print(
         f"loaded {loaded.sites} sites, {loaded.engineers} engineers, {loaded.people} people, "
@@ -47,42 +54,79 @@ async def load(settings: Settings, file: Path) -> int:
 
 
 async def create_token(settings: Settings, name: str, role: str) -> int:
-    async with _database(settings) as database:
-        print(await Accounts(database, SystemClock()).create_token(name, Role(role)))
+    async with _accounts(settings) as accounts:
+        print(await accounts.create_token(name, Role(role)))
+    return os.EX_OK
+
+
+async def revoke_token(settings: Settings, name: str) -> int:
+    async with _accounts(settings) as accounts:
+        await accounts.revoke_token(name)
+    print(f"token {name} is revoked")
+    return os.EX_OK
+
+
+async def list_tokens(settings: Settings) -> int:
+    zone = ZoneInfo(settings.service.zone)
+    async with _accounts(settings) as accounts:
+        for token in await accounts.tokens():
+            revoked = f"  revoked {_clock(token.revoked_at, zone)}" if token.revoked_at else ""
+            print(f"{token.name}  {token.role}  created {_clock(token.created_at, zone)}{revoked}")
     return os.EX_OK
 
 
 async def add_user(settings: Settings, name: str, role: str, password: str) -> int:
-    async with _database(settings) as database:
-        await Accounts(database, SystemClock()).add_user(name, password, Role(role))
+    async with _accounts(settings) as accounts:
+        await accounts.add_user(name, password, Role(role))
     print(f"user {name} may log in as {role}")
     return os.EX_OK
 
 
+async def remove_user(settings: Settings, name: str) -> int:
+    async with _accounts(settings) as accounts:
+        await accounts.remove_user(name)
+    print(f"user {name} may no longer log in")
+    return os.EX_OK
+
+
 async def ledger(settings: Settings, day: date | None) -> int:
-    """Balance a day and print it; the exit code is 1 if there is a difference."""
-    zone = settings.service.zone
-    balanced = True
+    """Balance a day and print it; the exit code is 1 if there is a difference.
+
+    A day before yesterday keeps what was found then, and is compared again as far as the PBX still
+    has its records.
+    """
     async with _database(settings) as database:
-        book = Ledger(database, SystemClock(), zone)
-        for pbx in settings.pbx:
-            calls = await hotline_calls(
-                pbx.cel_path,
-                day=day or book.today(),
-                zone=zone,
-                hotline_contexts=pbx.hotline_contexts,
-            )
-            settled = await book.settle(day or book.today(), pbx.name, calls)
-            _print_ledger(settled)
-            balanced = balanced and settled.balanced
-    return os.EX_OK if balanced else 1
+        book = Ledger(database, SystemClock(), settings.service.zone)
+        day = day or book.today()
+        balanced = [await _balanced(settings, book, pbx, day) for pbx in settings.pbx]
+    return os.EX_OK if all(balanced) else 1
 
 
-def _print_ledger(settled: LedgerDay) -> None:
+async def _balanced(settings: Settings, book: Ledger, pbx: PbxSettings, day: date) -> bool:
+    zone = settings.service.zone
+    if book.is_closed(day):
+        stored = await book.stored(day, pbx.name)
+        if stored is None:
+            print(f"{day}  {pbx.name}  was never balanced")
+        else:
+            _print_ledger(stored, f", as found {_clock(stored.computed_at, ZoneInfo(zone))}")
+        since = await records_since(pbx.cel_path)
+        if since is None or since > datetime.combine(day, time(), ZoneInfo(zone)):
+            print("  the PBX's records of the whole day are no longer kept")
+            return stored is not None and stored.balanced
+    calls = await hotline_calls(
+        pbx.cel_path, day=day, zone=zone, hotline_contexts=pbx.hotline_contexts
+    )
+    settled = await book.settle(day, pbx.name, calls)
+    _print_ledger(settled)
+    return settled.balanced
+
+
+def _print_ledger(settled: LedgerDay, when: str = "") -> None:
     word = "balanced" if settled.balanced else "DIFFERENCE"
     print(
         f"{settled.day}  {settled.source}  {settled.medium}: {settled.outside} in the PBX's CEL, "
-        f"{settled.contacts} contacts, {len(settled.repaired)} repaired: {word}"
+        f"{settled.contacts} contacts, {len(settled.repaired)} repaired: {word}{when}"
     )
     for what, ids in (
         ("missing here", settled.missing),

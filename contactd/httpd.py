@@ -1,8 +1,9 @@
 """The one HTTP server: limits, identities, problems. The parts of the daemon bring the routes.
 
-What a peer may do to it is bounded here and nowhere else: how many connections there are, how long
-a request's head and body may take (`read_timeout_s`), how long a connection may be silent
-(`idle_timeout_s`), and how long it may leave an answer unread (`STALL_S`).
+What a peer may do to it is bounded here and nowhere else: how many connections there are (when all
+are taken, the longest silent one makes room for the next), how long a request's head and body may
+take (`read_timeout_s`), how long a connection may be silent (`idle_timeout_s`), and how long it may
+leave an answer unread (`STALL_S`).
 """
 
 import asyncio
@@ -43,6 +44,7 @@ SESSION_COOKIE: Final = "contactd_session"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 HEAD_BYTES: Final = 8190  # a request line, and a header field; nginx and Apache take 8 KiB, too
 STALL_S: Final = 30.0  # an answer that the peer does not take for so long is given up
+SILENT_GRACE_S: Final = 0.1  # a full house: who has not asked by then makes room
 DRAIN_S: Final = 5.0  # what a stop gives to requests in hand, unless told otherwise
 QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics", "/static"})  # logged as debug
 
@@ -160,7 +162,7 @@ class Httpd:
         self._page = page
         self._on_stop = tuple(on_stop)
         self._drain_s = drain_s
-        self._peers: set[Peer] = set()
+        self._crowd = Crowd(settings.max_connections)
         self._own_hosts = {urlsplit(settings.public_url).netloc} - {""}
         self.phase = Phase.STARTING
         self.port = settings.port
@@ -195,7 +197,7 @@ class Httpd:
             end()
 
     def health(self) -> list[Health]:
-        used, most = len(self._peers), self._settings.max_connections
+        used, most = len(self._crowd.peers), self._crowd.most
         full = used >= most
         return [
             Health(
@@ -229,7 +231,7 @@ class Httpd:
         limits = self._settings
         try:
             listener = await asyncio.get_running_loop().create_server(
-                lambda: Peer(server, self._peers, limits), limits.host, limits.port, backlog=256
+                lambda: Peer(server, self._crowd, limits), limits.host, limits.port, backlog=256
             )
         except OSError as error:
             raise ConfigurationError(
@@ -303,7 +305,6 @@ class Httpd:
                 status = response.status
                 return response
             finally:
-                peer.answer_is_ready()
                 _note(request, status, loop.time() - began)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -380,13 +381,44 @@ _SENDER: Final = web.RequestKey("sender", _Sender)
 _ANSWERED: Final = web.RequestKey("answered", bool)
 
 
+class Crowd:
+    """The connections that there are: at most `most`."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.peers: set[Peer] = set()
+        self.silent: dict[Peer, float] = {}  # since when (loop time) we wait for a request's head
+
+    def has_room(self) -> bool:
+        """Return whether one more may come in; the longest silent one may have to go for it."""
+        if len(self.peers) < self.most:
+            return True
+        oldest, since = next(iter(self.silent.items()), (None, 0.0))
+        if oldest is None or asyncio.get_running_loop().time() - since < SILENT_GRACE_S:
+            return False
+        oldest.evict()
+        return True
+
+    def wait_for(self, peer: "Peer") -> None:
+        """Count `peer` in; it owes us a request."""
+        self.peers.add(peer)
+        self.silent[peer] = asyncio.get_running_loop().time()
+
+    def has_asked(self, peer: "Peer") -> None:
+        self.silent.pop(peer, None)
+
+    def leave(self, peer: "Peer") -> None:
+        self.peers.discard(peer)
+        self.silent.pop(peer, None)
+
+
 class Peer(web.RequestHandler):
     """One connection: aiohttp's, with a limit of their number and of the time of a request's head.
 
     aiohttp itself has a time-out for connections that are silent between requests only.
     """
 
-    def __init__(self, server: web.Server, peers: "set[Peer]", limits: HttpSettings) -> None:
+    def __init__(self, server: web.Server, crowd: Crowd, limits: HttpSettings) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -396,7 +428,7 @@ class Peer(web.RequestHandler):
             max_field_size=HEAD_BYTES,
             access_log=cast(Any, None),
         )
-        self._peers = peers
+        self._crowd = crowd
         self._limits = limits
         self._deadline: asyncio.TimerHandle | None = None
         self._busy = False
@@ -404,13 +436,13 @@ class Peer(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._wire = cast(asyncio.Transport, transport)
-        if len(self._peers) >= self._limits.max_connections:
+        if not self._crowd.has_room():
             PEERS_REFUSED.labels(listener="http", reason="max_connections").inc()
             wire.write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
                        b"Retry-After: 5\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
             wire.close()
             return
-        self._peers.add(self)
+        self._crowd.wait_for(self)
         _give_up_on_stalled(wire)
         self._await_head()
         super().connection_made(transport)
@@ -418,20 +450,35 @@ class Peer(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if not self._busy and self._deadline is None:
             self._await_head()
-        if self in self._peers:
+        if self in self._crowd.peers:
             super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._peers.discard(self)
+        self._crowd.leave(self)
         self._disarm()
         super().connection_lost(exc)
 
+    def evict(self) -> None:
+        PEERS_REFUSED.labels(listener="http", reason="evicted").inc()
+        self._crowd.leave(self)
+        if self._wire is not None:
+            self._wire.abort()
+
     def head_is_in(self) -> None:
         self._disarm()
+        self._crowd.has_asked(self)
         self._busy = True
 
-    def answer_is_ready(self) -> None:
-        self._busy = False
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer; from then on the peer is silent again."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._busy = False
+            if self in self._crowd.peers:
+                self._crowd.wait_for(self)
 
     def handle_error(
         self,

@@ -55,8 +55,3 @@ def bound(**values: object) -> Iterator[None]:
     """Add `values` to every event logged inside the block, in this task."""
     with structlog.contextvars.bound_contextvars(**values):
         yield
-
-
-def last_digits(number: str) -> str:
-    """Shorten a telephone number for a log line: its last four digits."""
-    return f"…{number[-4:]}" if len(number) > 4 else number

@@ -41,7 +41,7 @@ ROSTER_CHANGES: Final = Counter(
 PAGES: Final = Counter("contactd_pages_total", "Pages by phone, by outcome", ["outcome"])
 LEDGER_DIFFERENCE: Final = Gauge(
     "contactd_ledger_difference",
-    "Hotline calls of today in the PBX's records without a contact, and contacts without a call",
+    "Calls in the PBX's records without a contact and contacts without a call, today or yesterday",
     ["pbx"],
 )
 SERVICE_UP: Final = Gauge("contactd_service_up", "1 up, 0.5 degraded, 0 down", ["component"])

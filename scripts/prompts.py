@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Make the sound files of the hotline: speak `etc/prompts.toml`, convert recordings, play music.
 
-    scripts/prompts.py OUT [--override DIR] [--table FILE]...
+    scripts/prompts.py OUT [--override DIR] [--table FILE]... [--people DESK_FILE]
 
 OUT becomes Asterisk's sounds folder: `OUT/{zh,en}/contactd/*.wav`, `OUT/{zh,en}/digits/*.wav`,
 what Asterisk itself asks for in `OUT/{zh,en}/`, and the waiting music in `OUT/moh/`. DIR has the
 same layout, in any format that sox reads; a file there replaces the spoken prompt, and may add one
-(say `zh/contactd/person-wang.mp3`). Only what changed since the last run is made again.
+(say `zh/contactd/person-wang.mp3`). With a desk file the names of its engineers are spoken too.
+Only what changed since the last run is made again.
 
 Needs espeak-ng and sox. Exit codes: 0 done, 65 bad table or override, 69 a program is missing,
 70 failed.
@@ -30,6 +31,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LANGUAGES = ("zh", "en")
 VOICES = {"zh": "cmn", "en": "en"}  # espeak-ng's names
@@ -152,12 +154,8 @@ def read_table(path: Path) -> dict[str, Source]:
     Raises:
         PromptError: a section is unknown, or a prompt lacks a language.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PromptError(f"{path}: {error}") from error
     wanted: dict[str, Source] = {}
-    for section, prompts in table.items():
+    for section, prompts in _toml(path).items():
         if section not in FOLDERS:
             raise PromptError(f"{path}: unknown section {section!r}; known: {', '.join(FOLDERS)}")
         for name, texts in prompts.items():
@@ -166,6 +164,30 @@ def read_table(path: Path) -> dict[str, Source]:
                 speech = _speech(texts, language, where)
                 wanted[f"{language}/{FOLDERS[section]}{name}"] = speech
     return wanted
+
+
+def read_people(path: Path) -> dict[str, Source]:
+    """Return the spoken names of a desk file's engineers; a Chinese name is one in English too.
+
+    Raises:
+        PromptError: an engineer has no key or no name.
+    """
+    wanted: dict[str, Source] = {}
+    for engineer in _toml(path).get("engineers", []):
+        key, name = engineer.get("key"), engineer.get("name")
+        if not key or not name:
+            raise PromptError(f"{path}: an engineer needs a key and a name: {engineer}")
+        chinese = any("\u4e00" <= sign <= "\u9fff" for sign in name)
+        speech = Speech(language="zh" if chinese else "en", text=name)
+        wanted |= {f"{language}/contactd/person-{key}": speech for language in LANGUAGES}
+    return wanted
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PromptError(f"{path}: {error}") from error
 
 
 def _speech(texts: object, language: str, where: str) -> Speech:
@@ -214,9 +236,13 @@ def overrides(folder: Path) -> dict[str, Source]:
     return found
 
 
-def plan(tables: list[Path], override: Path | None) -> dict[str, Source]:
+def plan(
+    tables: list[Path], override: Path | None, people: Path | None = None
+) -> dict[str, Source]:
     """Return everything that OUT shall hold; later sources win over earlier ones."""
     wanted = built_in()
+    if people is not None:
+        wanted |= read_people(people)
     for table in tables:
         wanted |= read_table(table)
     if override is not None:
@@ -334,13 +360,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--table", type=Path, action="append", default=[], help=f"more texts, after {TABLE.name}"
     )
+    parser.add_argument("--people", type=Path, help="desk file whose engineers' names are spoken")
     given = parser.parse_args(arguments)
     missing = [program for program in ("espeak-ng", "sox") if shutil.which(program) is None]
     if missing:
         print(f"prompts: install {' and '.join(missing)} (apt-get install)", file=sys.stderr)
         return os.EX_UNAVAILABLE
     try:
-        wanted = plan([TABLE, *given.table], given.override)
+        wanted = plan([TABLE, *given.table], given.override, given.people)
     except PromptError as error:
         print(f"prompts: {error}", file=sys.stderr)
         return os.EX_DATAERR

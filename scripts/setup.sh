@@ -74,7 +74,7 @@ if ! stamped vendor "$key" || [ ! -d contactd/web/static/vendor ]; then
 fi
 
 step prompts "spoken texts, $(grep -c '^zh *=' etc/prompts.toml || true) in two languages"
-.venv/bin/python scripts/prompts.py "$cache/sounds" >build/prompts.log 2>&1 ||
+.venv/bin/python scripts/prompts.py "$cache/sounds" --people etc/desk.toml >build/prompts.log 2>&1 ||
   { tail -n 15 build/prompts.log >&2; fail "making the prompts failed; the whole log is build/prompts.log"; }
 
 if [ "$(id -u)" -eq 0 ]; then

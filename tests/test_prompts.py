@@ -138,6 +138,23 @@ def test_a_bad_table_is_refused_with_the_place(
         prompts.read_table(table)
 
 
+def test_the_names_of_the_desk_files_engineers_are_spoken_by_a_voice_that_can(
+    prompts: ModuleType, tmp_path: Path
+) -> None:
+    desk = tmp_path / "desk.toml"
+    desk.write_text(
+        '[[engineers]]\nkey = "wang"\nname = "王伟"\n[[engineers]]\nkey = "li"\nname = "Ann Li"\n',
+        encoding="utf-8",
+    )
+    wanted = prompts.plan([prompts.TABLE], None, desk)
+    for language in ("zh", "en"):
+        assert wanted[f"{language}/contactd/person-wang"].language == "zh"
+        assert wanted[f"{language}/contactd/person-li"].language == "en"
+    desk.write_text('[[engineers]]\nkey = "wang"\n', encoding="utf-8")
+    with pytest.raises(prompts.PromptError, match="needs a key and a name"):
+        prompts.read_people(desk)
+
+
 def test_two_recordings_of_one_prompt_are_refused(prompts: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "zh"
     folder.mkdir()

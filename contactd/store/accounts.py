@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -24,7 +24,8 @@ from contactd.tickets.people import Role
 TOKEN_PREFIX: Final = "cd_"  # noqa: S105 - so that leaked tokens can be searched for
 SHORTEST_PASSWORD: Final = 8  # NIST SP 800-63B section 5.1.1.1
 LONGEST_NAME: Final = 80
-_HASHES_AT_ONCE: Final = 2  # each takes 64 MiB and 50 ms: many logins at once must wait
+# Each takes 64 MiB and 50 ms of a core: guessers must not take them all.
+_HASHES_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,16 @@ class Identity:
     role: Role
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What can be said of a token afterwards."""
+
+    name: str
+    role: Role
+    created_at: datetime
+    revoked_at: datetime | None
+
+
 _NOW: Final = bindparam("now", type_=sessions.c.expires_at.type)
 _FIND_TOKEN: Final = select(tokens.c.name, tokens.c.role).where(
     tokens.c.hash == bindparam("secret"), tokens.c.revoked_at.is_(None)
@@ -42,6 +53,9 @@ _FIND_TOKEN: Final = select(tokens.c.name, tokens.c.role).where(
 _TOKEN_BY_NAME: Final = select(tokens.c.id, tokens.c.revoked_at).where(
     tokens.c.name == bindparam("token")
 )
+_TOKENS: Final = select(
+    tokens.c.name, tokens.c.role, tokens.c.created_at, tokens.c.revoked_at
+).order_by(tokens.c.name)
 _FIND_SESSION: Final = (
     select(users.c.name, users.c.role)
     .select_from(sessions.join(users, users.c.name == sessions.c.user_name))
@@ -113,6 +127,12 @@ class Accounts:
         if not done.rowcount:
             raise NotFound(f"there is no token {name!r} in use")
 
+    async def tokens(self) -> tuple[Token, ...]:
+        """Return all tokens by name, revoked ones too."""
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(_TOKENS)).mappings().all()
+        return tuple(Token(**{**row, "role": Role(row["role"])}) for row in rows)
+
     # Users
 
     async def add_user(self, name: str, password: str, role: Role) -> None:
@@ -134,6 +154,18 @@ class Accounts:
                 await connection.execute(
                     insert(users), {"name": name, "created_at": self._clock.now(), **values}
                 )
+
+    async def remove_user(self, name: str) -> None:
+        """Remove a user and end their sessions.
+
+        Raises:
+            NotFound: there is no such user.
+        """
+        async with self._database.writing() as connection:
+            await connection.execute(delete(sessions).where(sessions.c.user_name == name))
+            done = await connection.execute(delete(users).where(users.c.name == name))
+        if not done.rowcount:
+            raise NotFound(f"there is no user {name!r}")
 
     async def check_password(self, name: str, password: str) -> Identity | None:
         """Return who that is, or None; it takes as long for a name that nobody has."""

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import TextClause, event, text
 from sqlalchemy.engine import URL, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -138,7 +138,7 @@ class Database:
         # SQLite has one writer; waiting here is fair and costs no busy loop.
         self._write_lock = asyncio.Lock()
         self._trouble = ""
-        self._begun: dict[object, float] = {}  # transactions that write, oldest first; monotonic s
+        self._since: dict[object, float] = {}  # transactions that write, oldest first; monotonic s
 
     @property
     def dialect(self) -> str:
@@ -185,7 +185,7 @@ class Database:
 
     def _hanging(self) -> str:
         """Return since when the oldest transaction does not end; "" if all is well."""
-        open_s = time.monotonic() - min(self._begun.values(), default=time.monotonic())
+        open_s = time.monotonic() - min(self._since.values(), default=time.monotonic())
         return f"a transaction has been open for {open_s:.0f} s" if open_s > HANGS_AFTER_S else ""
 
     def new_work(self, *, reads_only: bool = False) -> AbstractAsyncContextManager[SqlUnitOfWork]:
@@ -273,11 +273,11 @@ class Database:
     def _timed(self) -> Iterator[None]:
         """Let `health` know of a transaction as long as it is open."""
         transaction = object()
-        self._begun[transaction] = time.monotonic()
+        self._since[transaction] = time.monotonic()
         try:
             yield
         finally:
-            del self._begun[transaction]
+            del self._since[transaction]
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -373,11 +373,21 @@ def _postgresql(url: URL, *, size: int, is_bounded: bool = True) -> AsyncEngine:
         },
     )
 
-    # A server that does not answer would not answer a ROLLBACK either: hang up, on all connections.
+    # What was restarted while nobody asked: each pool finds it out by itself, without a question.
+    @event.listens_for(engine.sync_engine, "checkout")
+    def _replace_closed(_connection: Any, record: Any, _proxy: Any) -> None:
+        if record.driver_connection.is_closed():
+            raise DisconnectionError
+
     @event.listens_for(engine.sync_engine, "handle_error")
-    def _give_up(context: ExceptionContext) -> None:
-        if isinstance(context.original_exception, TimeoutError):
+    def _judge(context: ExceptionContext) -> None:
+        failure = context.original_exception
+        # A server that does not answer would not answer a ROLLBACK either: hang up.
+        if isinstance(failure, TimeoutError):
             context.is_disconnect = True
+        # "Failing row contains (…)": personal data, on their way into a traceback.
+        if getattr(failure.__cause__, "detail", None):
+            failure.__cause__.detail = None  # type: ignore[union-attr]
 
     return engine
 

@@ -42,8 +42,12 @@ class LedgerDay:
     computed_at: datetime
 
     @property
+    def difference(self) -> int:
+        return len(self.missing) + len(self.extra)
+
+    @property
     def balanced(self) -> bool:
-        return not self.missing and not self.extra
+        return self.difference == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +115,21 @@ class Ledger:
     def today(self) -> date:
         return self._clock.now().astimezone(self._zone).date()
 
+    def is_closed(self, day: date) -> bool:
+        """Tell whether the day's row stays as it is: the records it is made of do not last."""
+        return day < self.today() - timedelta(days=1)
+
+    async def stored(
+        self, day: date, source: str, medium: Medium = Medium.CALL
+    ) -> LedgerDay | None:
+        """Return what was found when the day was settled last; None if it never was."""
+        async with self._database.reading() as connection:
+            return await _stored(connection, day, source, medium)
+
     async def settle(
         self, day: date, source: str, outside: Mapping[str, datetime], medium: Medium = Medium.CALL
     ) -> LedgerDay:
-        """Compare a day's contacts with what came in by `outside`, and keep the result.
+        """Compare a day's contacts with what came in by `outside`; keep it unless it is closed.
 
         `outside` maps external ids to when they began; ids of `source` begin with its name and a
         dash. Safe to repeat: the day's row is replaced. A new difference is an error in the log.
@@ -122,37 +137,52 @@ class Ledger:
         Raises:
             TemporaryFailure: the database is away.
         """
-        start, end = (self._midnight(day), self._midnight(day + timedelta(days=1)))
-        now = self._clock.now()
+        if self.is_closed(day):
+            async with self._database.reading() as connection:
+                return await self._compared(connection, day, source, outside, medium)
         async with self._database.writing() as connection:
-            booked = await _booked(connection, medium, source, start, end)
-            booked |= await _found(connection, medium, outside.keys() - booked.keys())
-            missing, extra, all_of_day = compare(outside, booked, start=start, end=end, now=now)
-            settled = LedgerDay(
-                day=day,
-                medium=medium,
-                source=source,
-                outside=len(outside),
-                contacts=len(all_of_day),
-                missing=tuple(sorted(missing)),
-                extra=tuple(sorted(extra)),
-                repaired=tuple(
-                    sorted(each for each in all_of_day if booked[each].source is Source.REPLAY)
-                ),
-                computed_at=now,
-            )
-            before = await _stored(connection, settled)
+            settled = await self._compared(connection, day, source, outside, medium)
+            before = await _stored(connection, day, source, medium)
             await _store(connection, settled)
+            today = self.today()
+            days = [today, today - timedelta(days=1)]
+            recent = [await _stored(connection, each, source, medium) for each in days]
+        worst = max((each.difference for each in recent if each is not None), default=0)
+        LEDGER_DIFFERENCE.labels(pbx=source).set(worst)
         self._announce(settled, before)
         return settled
+
+    async def _compared(
+        self,
+        connection: AsyncConnection,
+        day: date,
+        source: str,
+        outside: Mapping[str, datetime],
+        medium: Medium,
+    ) -> LedgerDay:
+        start, end = (self._midnight(day), self._midnight(day + timedelta(days=1)))
+        now = self._clock.now()
+        booked = await _booked(connection, medium, source, start, end)
+        booked |= await _found(connection, medium, outside.keys() - booked.keys())
+        missing, extra, all_of_day = compare(outside, booked, start=start, end=end, now=now)
+        return LedgerDay(
+            day=day,
+            medium=medium,
+            source=source,
+            outside=len(outside),
+            contacts=len(all_of_day),
+            missing=tuple(sorted(missing)),
+            extra=tuple(sorted(extra)),
+            repaired=tuple(
+                sorted(each for each in all_of_day if booked[each].source is Source.REPLAY)
+            ),
+            computed_at=now,
+        )
 
     def _midnight(self, day: date) -> datetime:
         return datetime.combine(day, time(), self._zone).astimezone(UTC)
 
     def _announce(self, settled: LedgerDay, before: LedgerDay | None) -> None:
-        difference = len(settled.missing) + len(settled.extra)
-        if settled.day == self.today():
-            LEDGER_DIFFERENCE.labels(pbx=settled.source).set(difference)
         known = (before.missing, before.extra) if before is not None else ((), ())
         if known == (settled.missing, settled.extra):
             return
@@ -163,7 +193,7 @@ class Ledger:
             source=settled.source,
             missing=settled.missing[:20],
             extra=settled.extra[:20],
-            difference=difference,
+            difference=settled.difference,
         )
 
 
@@ -195,14 +225,11 @@ def _contact(row: RowMapping) -> Booked:
     return Booked(received_at=row["received_at"], source=Source(row["source"]))
 
 
-async def _stored(connection: AsyncConnection, settled: LedgerDay) -> LedgerDay | None:
+async def _stored(
+    connection: AsyncConnection, day: date, source: str, medium: Medium
+) -> LedgerDay | None:
     found = await connection.execute(
-        _STORED,
-        {
-            "of_day": settled.day.isoformat(),
-            "of_medium": settled.medium.value,
-            "of_source": settled.source,
-        },
+        _STORED, {"of_day": day.isoformat(), "of_medium": medium.value, "of_source": source}
     )
     row = found.mappings().one_or_none()
     return None if row is None else ledger_day(row)

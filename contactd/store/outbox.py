@@ -157,6 +157,7 @@ class Relay:
         self._stopping = False
         self._figures = OutboxFigures()
         self._trouble = "not started"
+        self._is_waiting = False  # for the database
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -221,11 +222,14 @@ class Relay:
             while not self._stopping:
                 try:
                     batch = await self._claim(most)
+                    self._is_waiting = False
                     if batch:
                         most = await self._run(batch)
                         continue
                 except TemporaryFailure as failure:
-                    log.warning("outbox.waiting", reason=str(failure))
+                    if not self._is_waiting:
+                        log.warning("outbox.waiting", reason=str(failure))
+                    self._is_waiting = True
                 if await wait(signalled, self._poll_s) and not self._stopping:
                     await asyncio.sleep(_GATHER_S)
 

@@ -243,7 +243,7 @@ class SqlTickets:
                 "ticket_id": ticket_id,
                 "seq": entry.seq,
                 "at": entry.at,
-                "actor": entry.actor[:80],
+                "actor": entry.actor,
                 "action": entry.action,
                 "state": entry.state,
                 "body": dict(entry.body),

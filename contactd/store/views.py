@@ -13,10 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
 from contactd.errors import NotFound, PermanentFailure
-from contactd.store import outbox
 from contactd.store.engine import Database
 from contactd.store.ledger import LedgerDay, ledger_day
-from contactd.store.outbox import OutboxFigures
 from contactd.store.repositories import call_facts
 from contactd.store.schema import (
     addresses,
@@ -398,9 +396,6 @@ class Views:
             rows = (await connection.execute(_SITES)).mappings().all()
         names = SiteView.__dataclass_fields__
         return tuple(SiteView(**{name: row[name] for name in names}) for row in rows)
-
-    async def outbox_figures(self) -> OutboxFigures:
-        return await outbox.figures(self._database, self._clock.now())
 
     async def ledger(self, day_from: date, day_to: date) -> tuple[LedgerDay, ...]:
         """Return the settled days from `day_from` to `day_to`, both included, newest first."""

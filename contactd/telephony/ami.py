@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from random import SystemRandom
 from typing import Any, Final, NoReturn
@@ -30,7 +29,6 @@ from panoramisk.ami_protocol import AMIProtocol
 from panoramisk.manager import Manager
 from panoramisk.message import Message
 
-from contactd.clock import Clock, SystemClock
 from contactd.errors import ContactdError, PermanentFailure, TemporaryFailure
 from contactd.log import get_logger
 from contactd.metrics import (
@@ -320,7 +318,7 @@ class Ami:
     pass on, None for all: what manager.conf lets through and nobody wants costs next to nothing.
     """
 
-    def __init__(  # noqa: PLR0913 - three callbacks, and two that are rarely given
+    def __init__(
         self,
         settings: AmiSettings,
         *,
@@ -328,7 +326,6 @@ class Ami:
         on_connected: Callable[["Ami"], Awaitable[None]],
         on_lost: Callable[[], None] = lambda: None,
         wanted: Collection[str] | None = None,
-        clock: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._on_event = on_event
@@ -336,7 +333,6 @@ class Ami:
         self._on_lost = on_lost
         self._wanted = None if wanted is None else frozenset(name.encode() for name in wanted)
         self._events = AMI_EVENTS.labels(pbx=settings.name)
-        self._clock = clock or SystemClock()
         self._random = SystemRandom()
         self._link: _Protocol | None = None  # logged in
         self._held: deque[AmiEvent] | None = None  # events kept back; None: they pass at once
@@ -344,7 +340,6 @@ class Ami:
         self._resync = False
         self._received = 0
         self._logins = 0
-        self._connected_since: datetime | None = None
         self._version = ""
         self._last_error = "not connected yet"
         self._logged_error = ""
@@ -357,10 +352,6 @@ class Ami:
     def connected(self) -> bool:
         """Whether actions can be sent: logged in, though perhaps still resynchronising."""
         return self._link is not None and not self._link.loss
-
-    @property
-    def connected_since(self) -> datetime | None:
-        return self._connected_since if self.connected else None
 
     @property
     def last_error(self) -> str:
@@ -618,7 +609,6 @@ class Ami:
     async def _serve(self, link: _Protocol) -> NoReturn:
         """Resynchronise and pass events on, again and again, until the connection is lost."""
         self._link = link
-        self._connected_since = self._clock.now()
         AMI_CONNECTED.labels(pbx=self.name).set(1)
         self._logged_error = ""
         log.info("ami.connected", pbx=self.name, version=self._version)

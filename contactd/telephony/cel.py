@@ -136,6 +136,18 @@ def is_hotline_start(row: CelRow, contexts: Collection[str]) -> bool:
     return row.context in contexts and row.exten not in ("", "s")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The channels that the PBX had at an instant. `at`: epoch seconds, before it was asked."""
+
+    at: float
+    uniqueids: frozenset[str]
+
+    def proves_dead(self, uniqueid: str, started_at: float) -> bool:
+        """Return whether a channel was there long before, and is not in the list."""
+        return uniqueid not in self.uniqueids and self.at - started_at > DEAD_S
+
+
 class _Channel(Generic[Position]):
     """What is kept of a channel. `first` is where its first row is in the file."""
 
@@ -325,13 +337,11 @@ class CallRecords(Generic[Position]):
             return channel.ended_at
         return self._linkedid_ends.get(channel.linkedid)
 
-    def finished(
-        self, call_id: str, *, horizon: float, live: Collection[str] | None = None
-    ) -> bool:
+    def finished(self, call_id: str, *, horizon: float, live: Listing | None = None) -> bool:
         """Return whether nothing more can come for a call.
 
-        All records before `horizon` (epoch seconds) must have been added. `live`, if given, are the
-        uniqueids of all channels which the PBX had just before that.
+        All records before `horizon` (epoch seconds) must have been added. `live`, if given, is from
+        before that, however long.
         """
         ended_at = self.ended_at(call_id)
         if ended_at is not None:
@@ -339,9 +349,9 @@ class CallRecords(Generic[Position]):
         restarted_at = self._restarted_at(call_id)
         if restarted_at is not None and restarted_at <= horizon - SETTLE_S:
             return True
-        age = horizon - self.started_at(call_id)
-        gone = live is not None and call_id not in live
-        return age > FORGOTTEN_S or (gone and age > DEAD_S)
+        started_at = self.started_at(call_id)
+        gone = live is not None and live.proves_dead(call_id, started_at)
+        return gone or horizon - started_at > FORGOTTEN_S
 
     def forget(self, call_id: str) -> None:
         """Drop a call: it was filed and finished."""
@@ -360,7 +370,7 @@ class CallRecords(Generic[Position]):
             return None
         return channel.first, channel.uniqueid, channel.started_at
 
-    def sweep(self, *, horizon: float, live: Collection[str] | None = None) -> None:
+    def sweep(self, *, horizon: float, live: Listing | None = None) -> None:
         """Drop what no unfinished call can need any more."""
         for channel in list(self._open.values()):
             if channel.uniqueid not in self._calls and self._is_gone(channel, horizon, live):
@@ -377,13 +387,11 @@ class CallRecords(Generic[Position]):
         self._linkedid_ends = {k: at for k, at in self._linkedid_ends.items() if at >= before}
         self._restarts = [at for at in self._restarts if at >= before]
 
-    def _is_gone(
-        self, channel: _Channel[Position], horizon: float, live: Collection[str] | None
-    ) -> bool:
-        restarted = any(channel.started_at < at <= horizon - SETTLE_S for at in self._restarts)
-        age = horizon - channel.started_at
-        unlisted = live is not None and channel.uniqueid not in live and age > DEAD_S
-        return restarted or unlisted or age > FORGOTTEN_S
+    def _is_gone(self, channel: _Channel[Position], horizon: float, live: Listing | None) -> bool:
+        started_at = channel.started_at
+        restarted = any(started_at < at <= horizon - SETTLE_S for at in self._restarts)
+        gone = live is not None and live.proves_dead(channel.uniqueid, started_at)
+        return restarted or gone or horizon - started_at > FORGOTTEN_S
 
     def contact(self, call_id: str, *, final: bool) -> Contact:
         """Return everything that is known of a call. `final` as `finished` says."""
@@ -644,12 +652,12 @@ _UNANSWERED: Final[Mapping[str, Outcome]] = {
 def _outcome(facts: CallFacts, *, lost: bool) -> Outcome:
     if facts.ended_at is None:
         return Outcome.RECEIVED
+    if facts.voicemail and facts.answered_at is None:
+        return Outcome.VOICEMAIL  # also if the PBX died right after it
     if lost:
         return Outcome.PBX_LOST
     if facts.answered_at is not None:
         return Outcome.ANSWERED
-    if facts.voicemail:
-        return Outcome.VOICEMAIL
     if facts.stage == "menu" and "2" in facts.keys:
         return Outcome.SELF_SERVICE  # asked for the progress of a ticket, and for nothing else
     if facts.stage == "queue":

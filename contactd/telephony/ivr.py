@@ -95,9 +95,7 @@ class Ivr:
     def _contact(self, request: AgiRequest) -> Contact:
         headers = request.headers
         call_id = headers["uniqueid"]
-        # The argument of the other questions is something else.
-        did = request.args[0] if request.script == "arrive" and request.args else ""
-        did = did or _known(headers.get("dnid", ""))
+        did = (request.args[0] if request.args else "") or _known(headers.get("dnid", ""))
         return Contact(
             medium=Medium.CALL,
             external_id=call_id,

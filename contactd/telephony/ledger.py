@@ -7,14 +7,14 @@ reading. An error there must show up here as a difference.
 import asyncio
 import re
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import IO, Final
 from zoneinfo import ZoneInfo
 
 from contactd.errors import TemporaryFailure
-from contactd.telephony.replay import open_logs
+from contactd.telephony.replay import DAMAGED, open_logs
 
 LONGEST_CALL: Final = timedelta(hours=24)  # between a channel's start and its way to the hotline
 _BLOCK_BYTES: Final = 1 << 20
@@ -25,6 +25,8 @@ _ROW: Final = re.compile(
     rb'"(\d{9,11}\.\d{6})","(CHAN_START|USER_DEFINED)","([^"]*)","([^"]+)"'
     rb',"[^"]*","[^"]*","([^"]*)","([^"]*)"'
 )
+
+_TIME: Final = re.compile(rb'"(\d{9,11}\.\d{6})",')
 
 
 async def hotline_calls(
@@ -72,13 +74,43 @@ def _scan(
 
 
 def _rows(stream: IO[bytes]) -> Iterator[tuple[float, bytes, bytes, bytes, bytes, bytes]]:
-    """Find the rows that matter in a whole file, block by block; some come twice."""
-    before = b""
-    while block := stream.read(_BLOCK_BYTES):
-        for found in _ROW.finditer(before + block):
+    """Find the rows that matter in a whole file; some come twice."""
+    for block in _blocks(stream):
+        for found in _ROW.finditer(block):
             at, event, userevent, uniqueid, context, exten = found.groups()
             yield float(at), event, userevent, uniqueid, context, exten
-        before = (before + block)[-_OVERLAP_BYTES:]
+
+
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Return a file in overlapping pieces, to its end or to where it is damaged.
+
+    The replay reports the damage.
+    """
+    before = b""
+    with suppress(*DAMAGED):
+        while block := stream.read(_BLOCK_BYTES):
+            yield before + block
+            before = (before + block)[-_OVERLAP_BYTES:]
+
+
+async def records_since(cel_path: Path) -> datetime | None:
+    """Return the time of the oldest record that is kept; None if there is none.
+
+    Raises:
+        TemporaryFailure: cel.csv, or a file it was renamed to, cannot be read.
+    """
+
+    def look() -> list[float]:
+        with ExitStack() as stack:
+            logs = open_logs(cel_path, stack)
+            firsts = [_TIME.match(next(_blocks(one.stream), b"")) for one in logs]
+        return [float(found[1]) for found in firsts if found is not None]
+
+    try:
+        times = await asyncio.to_thread(look)
+    except OSError as error:
+        raise TemporaryFailure(f"cannot read {cel_path}: {error.strerror}") from error
+    return datetime.fromtimestamp(min(times), UTC) if times else None
 
 
 async def has_channel(cel_path: Path, uniqueid: str) -> bool:
@@ -91,7 +123,8 @@ async def has_channel(cel_path: Path, uniqueid: str) -> bool:
 
     def look() -> bool:
         with ExitStack() as stack:
-            return any(start in line for one in open_logs(cel_path, stack) for line in one.stream)
+            logs = open_logs(cel_path, stack)
+            return any(start in block for one in logs for block in _blocks(one.stream))
 
     try:
         return await asyncio.to_thread(look)

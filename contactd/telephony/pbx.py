@@ -32,6 +32,7 @@ from contactd.telephony.calls import (
     Ended,
     LiveCall,
 )
+from contactd.telephony.cel import Listing
 from contactd.telephony.intake import Intake
 from contactd.telephony.ledger import has_channel, hotline_calls
 from contactd.telephony.ordered import OrderedByKey
@@ -45,7 +46,7 @@ log = get_logger()
 ACTION_S: Final = 5.0
 SETTLE_S: Final = 2.2  # the records of a call are complete so long after its end (see cel.SETTLE_S)
 GATHER_S: Final = 0.1
-BOOK_S: Final = 5.0  # the ledger reads a whole day: not after every call
+BOOK_S: Final = 15.0  # the ledger reads a whole day: not after every call
 RETRY_S: Final = 5.0  # after the turn of a loop failed for a reason that passes
 YESTERDAY_FOR: Final = timedelta(hours=1)  # after midnight the day before is still balanced
 MEMBERS_CHANGED: Final = frozenset(
@@ -102,7 +103,6 @@ class Pbx:
             on_connected=self._on_connected,
             on_lost=self._on_lost,
             wanted=EVENTS,
-            clock=shared.clock,
         )
         self._work = OrderedByKey(f"calls-{self.name}", on_gap=self._ami.resynchronise)
         self._records = PbxRecords(
@@ -117,7 +117,7 @@ class Pbx:
             clock=shared.clock,
         )
         self._troubles: dict[str, str] = {}  # loop -> why its last turn failed
-        self._missing: tuple[str, ...] = ()
+        self._unread: tuple[str, ...] = ()  # what is wrong with the PBX's files
         self._list_again_at = float("-inf")  # event loop's clock
 
     # The service
@@ -147,10 +147,11 @@ class Pbx:
     def health(self) -> list[Health]:
         link = self._ami.health()
         troubles = [f"{what}: {why}" for what, why in self._troubles.items()]
-        troubles += [f"{path} is not there: see cel_path, queue_log_path" for path in self._missing]
+        troubles += self._unread
+        failing = HealthState.DOWN if "records" in self._troubles else HealthState.DEGRADED
         records = Health(
             component=f"records:{self.name}",
-            state=HealthState.DEGRADED if troubles else HealthState.UP,
+            state=failing if troubles else HealthState.UP,
             detail="; ".join(troubles),
         )
         return [link, records]
@@ -161,7 +162,7 @@ class Pbx:
             while True:
                 wanted.clear()  # before looking: what is raised meanwhile is looked at next
                 try:
-                    pause_s = await loop.turn() or loop.every_s
+                    pause_s = min(await loop.turn() or loop.every_s, loop.every_s)
                     self._troubles.pop(what, None)
                 except ContactdError as failure:
                     self._note_trouble(what, str(failure))
@@ -268,16 +269,19 @@ class Pbx:
 
     async def _replay_records(self) -> float | None:
         """Read what the PBX has written; return in how many seconds to look again, if soon."""
-        live = await self._live_channels()
-        look: Look = await self._records.look(live)
+        look: Look = await self._records.look(await self._live_channels())
         # One that is there but empty has no record yet.
-        self._missing = tuple(str(path) for path in look.missing if not path.exists())
+        missing = [path for path in look.missing if not path.exists()]
+        self._unread = (
+            *(f"{path} is not there: see cel_path, queue_log_path" for path in missing),
+            *(f"{path} is damaged and skipped: restore or remove it" for path in look.damaged),
+        )
         if look.filed:
             self._shared.signals.raise_here(Topic.LEDGER)
         return look.again_in.total_seconds() if look.again_in is not None else None
 
-    async def _live_channels(self) -> list[str] | None:
-        """Return the uniqueids of the PBX's channels; None if it does not say.
+    async def _live_channels(self) -> Listing | None:
+        """Return the PBX's channels; None if it does not say.
 
         They only tell of calls whose end was never written, so one list in a while will do: a busy
         PBX has hundreds, and calls end several times a second.
@@ -286,11 +290,12 @@ class Pbx:
         if not self._ami.connected or now < self._list_again_at:
             return None
         self._list_again_at = now + self._hotline.replay_interval_s / 2
+        at = self._clock.now().timestamp()
         try:
             channels = await self._ami.list("CoreShowChannels")
         except ContactdError:
             return None  # the records can be read all the same
-        return [channel.get("Uniqueid", "") for channel in channels]
+        return Listing(at=at, uniqueids=frozenset(each.get("Uniqueid", "") for each in channels))
 
     async def _balance(self) -> float | None:
         """Hold the PBX's own count of today's calls against the contacts."""

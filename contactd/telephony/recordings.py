@@ -1,5 +1,6 @@
 """Brings the recordings of ended calls from the PBX's spool into contactd's own keeping."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -47,7 +48,8 @@ class Recordings:
         """Copy what the call left and name it on the contact.
 
         Raises:
-            TemporaryFailure: a file is not there yet (Asterisk closes it after the hang-up).
+            TemporaryFailure: a file is not there yet (Asterisk closes it after the hang-up), or
+                cannot be read.
         """
         contact = await self._attachments.call(event.contact_id)
         if contact is None or contact.call is None:
@@ -70,11 +72,18 @@ class Recordings:
         """Keep the file `name`; return False if it is still to come."""
         assert contact.call is not None  # noqa: S101 - the caller has looked
         root = self._roots.get(contact.call.pbx)
-        path = _inside(root, name) if root is not None else None
+        try:  # the file system may be far away, and slow
+            path = await asyncio.to_thread(_inside, root, name) if root is not None else None
+            complete = path is not None and await asyncio.to_thread(_is_complete, path)
+        except OSError as error:
+            raise TemporaryFailure(
+                f"cannot look at {name}: {error.strerror}; contactd reads it as a member of the"
+                " group of Asterisk's files: see operations.md, 3.9"
+            ) from error
         if path is None:
             log.warning("recording.refused", contact=contact_id, kind=kind)
             return True
-        if not path.is_file() or path.stat().st_size <= WAV_HEADER_BYTES:
+        if not complete:
             ended = contact.call.ended_at or contact.received_at
             if self._clock.now() - ended > GIVE_UP_AFTER:
                 log.warning("recording.missing", contact=contact_id, kind=kind)
@@ -89,3 +98,7 @@ def _inside(root: Path, name: str) -> Path | None:
     """Return the PBX's file `name` as seen from here; None if it would lie outside `root`."""
     path = (root / name.lstrip("/")).resolve()
     return path if path.is_relative_to(root.resolve()) else None
+
+
+def _is_complete(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > WAV_HEADER_BYTES

@@ -18,8 +18,9 @@ import json
 import os
 import re
 import time
+import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,6 +36,7 @@ from contactd.telephony.cel import (
     SETTLE_S,
     CallRecords,
     CelRow,
+    Listing,
     QueueLine,
     cel_row,
     queue_line,
@@ -46,6 +48,7 @@ log = get_logger()
 MAX_RECORD_BYTES: Final = 64 * 1024  # a CEL row has about 350
 BATCH_BYTES: Final = 1_750_000  # about 5,000 rows
 QUIET_S: Final = 2.0  # a renamed file that was not written to for so long is complete
+DAMAGED: Final = (EOFError, zlib.error, gzip.BadGzipFile)  # what reading a broken .gz raises
 
 _ROTATED: Final = re.compile(r"[.-]\d[\d.-]*(\.gz)?")
 _ROW_START: Final = re.compile(rb'"\d{9,11}\.\d{6}","[A-Z_]+","')
@@ -67,6 +70,7 @@ class Look:
     unfinished: int = 0
     again_in: timedelta | None = None
     missing: tuple[Path, ...] = ()  # the PBX has not written such a file (yet)
+    damaged: tuple[Path, ...] = ()  # compressed files that cannot be read to the end: skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +111,12 @@ class PbxRecords:
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
         self._reading: _Reading | None = None
+        self._damaged: frozenset[Path] = frozenset()
 
-    async def look(self, live: Collection[str] | None = None) -> Look:
+    async def look(self, live: Listing | None = None) -> Look:
         """Read what is new and file it; return once everything that was there is committed.
 
-        `live`, if given, are the uniqueids of all channels of the PBX, listed just before.
+        `live`, if given, are all channels of the PBX.
 
         Raises:
             TemporaryFailure: a file cannot be read, or the batch was not stored. What was committed
@@ -120,11 +125,11 @@ class PbxRecords:
         async with self._one_at_a_time:
             reading = self._reading or await self._begin()
             self._reading = None  # whatever goes wrong: begin again from the stored cursors
-            looked = await self._look(reading, None if live is None else frozenset(live))
+            looked = await self._look(reading, live)
             self._reading = reading
             return looked
 
-    async def _look(self, reading: "_Reading", live: Collection[str] | None) -> Look:
+    async def _look(self, reading: "_Reading", live: Listing | None) -> Look:
         rows = queue_lines = bad_rows = 0
         filed: list[Filed] = []
         while True:
@@ -141,6 +146,7 @@ class PbxRecords:
             filed += await self._file(reading, batch)
             if not batch.more:
                 break
+        self._note_damaged(batch.damaged)
         return Look(
             rows=rows,
             queue_lines=queue_lines,
@@ -149,6 +155,7 @@ class PbxRecords:
             unfinished=len(reading.records.calls()),
             again_in=reading.again_in(now),
             missing=batch.missing,
+            damaged=batch.damaged,
         )
 
     async def _begin(self) -> "_Reading":
@@ -203,6 +210,11 @@ class PbxRecords:
             log.warning("replay.cursor_lost", pbx=self._name, file=str(path), goes_on="from start")
         return len(batch.bad_rows) + len(batch.bad_lines)
 
+    def _note_damaged(self, damaged: tuple[Path, ...]) -> None:
+        for path in sorted(set(damaged) - self._damaged):
+            log.error("replay.file_damaged", pbx=self._name, file=str(path), goes_on="after it")
+        self._damaged = frozenset(damaged)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
@@ -250,6 +262,7 @@ class _Batch:
     more: bool
     missing: tuple[Path, ...]
     lost: tuple[Path, ...]
+    damaged: tuple[Path, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -265,7 +278,7 @@ class _Reading:
     queue_places: deque[tuple[float, Place]] = field(default_factory=deque)
     stored: dict[str, str] = field(default_factory=dict)  # cursors as last stored
 
-    def read(self, now: float, live: Collection[str] | None) -> _Batch:
+    def read(self, now: float, live: Listing | None) -> _Batch:
         """Take in one block of cel.csv and what belongs to it of queue_log; say what follows.
 
         cel.csv comes first: what queue_log says of a call is written after the call's first row.
@@ -298,6 +311,7 @@ class _Reading:
                 more=more,
                 missing=tuple(one.path for one in (self.cel, self.queue_log) if one.missing),
                 lost=tuple(one.path for one in (self.cel, self.queue_log) if one.lost),
+                damaged=(*self.cel.damaged, *self.queue_log.damaged),
             )
 
     def again_in(self, now: float) -> timedelta | None:
@@ -331,7 +345,7 @@ class _Reading:
             if not more or consumed < _complete_bytes(block):
                 return count, bad
 
-    def _contacts(self, live: Collection[str] | None) -> list[Contact]:
+    def _contacts(self, live: Listing | None) -> list[Contact]:
         """Return the calls to file, and forget those that are finished."""
         self.dirty |= self.records.changed()
         contacts = []
@@ -381,6 +395,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenFile:
+    path: Path
     identity: str
     stream: IO[bytes]
     size: int | None  # None: compressed
@@ -406,11 +421,19 @@ class RecordFile:
         self.lost = False  # the file that `place` named was gone
         self.from_start = False  # reading (re)starts with the oldest file there is
         self._files: list[OpenFile] = []  # oldest first, from the one that is being read
+        self._packed: list[OpenFile] = []  # those of all files that are compressed
+        self._unread: list[Path] = []  # whose beginning cannot be read
+        self._cut: set[str] = set()  # identities of files whose end cannot be read
 
     @property
     def waiting(self) -> bool:
         """Whether a newer file is there, but this one may still get a last row."""
         return len(self._files) > 1 and not self._files[0].quiet
+
+    @property
+    def damaged(self) -> list[Path]:
+        """Return the compressed files that cannot be read, or not to their end."""
+        return self._unread + [one.path for one in self._packed if one.identity in self._cut]
 
     def opened(self) -> ExitStack:
         """Open what there is to read; leaving the block closes it.
@@ -419,7 +442,9 @@ class RecordFile:
             OSError: a file is there but cannot be read.
         """
         with ExitStack() as stack:
-            files = list(open_logs(self.path, stack))[::-1]
+            self._unread = []
+            files = list(open_logs(self.path, stack, self._unread))[::-1]
+            self._packed = [one for one in files if one.size is None]
             self.missing = not files
             self.lost = self.from_start = False
             self._files = files
@@ -446,8 +471,17 @@ class RecordFile:
             return Block(data=b"")
         one = self._files[0]
         offset = self.place[1]
-        one.stream.seek(offset)
-        data = one.stream.read(size)
+        try:
+            one.stream.seek(offset)
+            data = one.stream.read(size)
+        except DAMAGED:
+            if not one.quiet:
+                return Block(data=b"")  # it is being compressed: look again soon
+            self._cut.add(one.identity)
+            if len(self._files) == 1:
+                return Block(data=b"")
+            self._next_file()
+            return self.block(size)
         at_end = len(data) < size
         closed = at_end and len(self._files) > 1 and one.quiet
         return Block(data=data, file=one.identity, offset=offset, at_end=at_end, closed=closed)
@@ -458,14 +492,20 @@ class RecordFile:
             return
         self.place = (block.file, block.offset + consumed)
         if block.closed and consumed == len(block.data):
-            del self._files[0]
-            self.place = (self._files[0].identity, 0)
+            self._next_file()
+
+    def _next_file(self) -> None:
+        del self._files[0]
+        self.place = (self._files[0].identity, 0)
 
 
-def open_logs(path: Path, stack: ExitStack) -> Iterator[OpenFile]:
+def open_logs(
+    path: Path, stack: ExitStack, damaged: list[Path] | None = None
+) -> Iterator[OpenFile]:
     """Open a log and its rotated predecessors, newest first; `stack` closes them.
 
-    Files without one complete line are left out.
+    Files without one complete line are left out, and compressed ones whose beginning cannot be read
+    (they are noted in `damaged`). Reading the rest of a compressed one may still raise `DAMAGED`.
     """
     seen: set[tuple[int, int]] = set()
     for one in log_files(path):
@@ -479,16 +519,23 @@ def open_logs(path: Path, stack: ExitStack) -> Iterator[OpenFile]:
         seen.add((status.st_dev, status.st_ino))
         packed = one.suffix == ".gz"
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=opened)) if packed else opened
-        head = stream.read(MAX_RECORD_BYTES)
+        quiet = time.time() - status.st_mtime > QUIET_S
+        try:
+            head = stream.read(MAX_RECORD_BYTES)
+        except DAMAGED:
+            if quiet and damaged is not None:  # else it is being compressed: its source is there
+                damaged.append(one)
+            continue
         stream.seek(0)
         line, newline, _ = head.partition(b"\n")
         if newline or len(head) == MAX_RECORD_BYTES:
             yield OpenFile(
+                path=one,
                 identity=hashlib.sha256(line).hexdigest()[:16],
                 stream=stream,
                 size=None if packed else status.st_size,
                 modified_at=status.st_mtime,
-                quiet=time.time() - status.st_mtime > QUIET_S,
+                quiet=quiet,
             )
 
 

@@ -3,7 +3,6 @@
 Names are relative to the language's folder of sounds; the texts are in etc/prompts.toml.
 """
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -30,25 +29,21 @@ def digits(number: str) -> tuple[str, ...]:
     return tuple(f"digits/{sign}" for sign in number if sign in "0123456789")
 
 
-def progress_sounds(
-    progress: Progress, *, now: datetime, language: str, people: Collection[str] = ()
-) -> tuple[str, ...]:
+def progress_sounds(progress: Progress, *, now: datetime, language: str) -> tuple[str, ...]:
     """Return how a ticket is doing: state, engineer, next promised time.
 
-    `people` are the engineers whose spoken name is there as `person-<key>`.
+    An engineer whose name nobody has recorded (`person-<key>`) the dialplan calls `an-engineer`.
     """
     state = progress.state.value.replace("_", "-")
     sounds = [prompt("progress-is"), prompt(f"state-{state}")]
     if progress.state in _OVER:
         return tuple(sounds)
-    return (*sounds, *_engineer(progress, people), *_promise(progress, now, language))
+    return (*sounds, *_engineer(progress), *_promise(progress, now, language))
 
 
-def _engineer(progress: Progress, people: Collection[str]) -> tuple[str, ...]:
+def _engineer(progress: Progress) -> tuple[str, ...]:
     if progress.engineer:
-        known = progress.engineer in people
-        name = f"person-{progress.engineer}" if known else "an-engineer"
-        return prompt("engineer-is"), prompt(name)
+        return prompt("engineer-is"), prompt(f"person-{progress.engineer}")
     # "Waiting for an engineer" was said already.
     return () if progress.state is State.NEW else (prompt("nobody-yet"),)
 

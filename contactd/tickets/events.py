@@ -6,17 +6,6 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TicketOpened:
-    ticket_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContactAdded:
-    ticket_id: int
-    contact_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnded:
     """The facts of a call are final: fetch its recording, page somebody if nobody took it."""
 
@@ -39,11 +28,9 @@ class PageDue:
     since: int = 0
 
 
-Event = TicketOpened | ContactAdded | CallEnded | PageDue
+Event = CallEnded | PageDue
 
-KINDS: Final[dict[str, type[Event]]] = {
-    kind.__name__: kind for kind in (TicketOpened, ContactAdded, CallEnded, PageDue)
-}
+KINDS: Final[dict[str, type[Event]]] = {kind.__name__: kind for kind in (CallEnded, PageDue)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,13 @@ The service reads what is known of a batch, a `Filing` decides in memory, the se
 came out. One contact and a replay of two hundred take the same path, in one transaction each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from contactd.tickets import model
 from contactd.tickets.contact import Contact, Filed, Medium
-from contactd.tickets.events import CallEnded, ContactAdded, Event, TicketOpened
+from contactd.tickets.events import CallEnded
 from contactd.tickets.journal import Draft
 from contactd.tickets.model import Decision, Ticket, TicketPolicy
 from contactd.tickets.people import Address, Branch, Person, address_of, branch_of
@@ -82,7 +82,6 @@ class ContactSlip:
     open_before: "TicketSlip | str"
     new: bool
     changed: bool = False
-    opens: bool = False  # a ticket is opened for it in this batch
     ended: bool = False  # its call's facts became final in this batch
 
     @property
@@ -90,15 +89,9 @@ class ContactSlip:
         before = self.open_before
         return before if isinstance(before, str) else before.ticket.number
 
-    def events(self) -> Iterator[Event]:
-        """Yield what happened; ids are known by now."""
-        ticket_id = self.ticket.ticket.id
-        if self.opens:
-            yield TicketOpened(ticket_id=ticket_id)
-        elif self.new:
-            yield ContactAdded(ticket_id=ticket_id, contact_id=self.id)
-        if self.ended:
-            yield CallEnded(ticket_id=ticket_id, contact_id=self.id)
+    def end(self) -> CallEnded:
+        """Return the event of its call's end; ids are known by now."""
+        return CallEnded(ticket_id=self.ticket.ticket.id, contact_id=self.id)
 
 
 class Filing:
@@ -146,7 +139,7 @@ class Filing:
         own.entries += decision.entries
         self.tickets.append(own)
         slip.ticket, slip.opened, slip.open_before = own, True, old
-        slip.opens = slip.changed = True
+        slip.changed = True
 
     def filed(self, slip: ContactSlip) -> Filed:
         """Return where the contact went; everything is stored by now."""
@@ -187,7 +180,6 @@ class Filing:
             opened=opened,
             open_before=before or "",
             new=True,
-            opens=opened,
             ended=contact.call is not None and contact.call.final,
         )
 

@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
+LONGEST_ACTOR: Final = 80  # characters, as in its column
 SYSTEM = "system"
 REQUESTER = "requester"
 
@@ -26,7 +27,7 @@ class Draft:
     """
 
     at: datetime
-    actor: str  # requester, system, engineer:<key>, user:<name>
+    actor: str  # requester, system, engineer:<key>, user:<name>; up to LONGEST_ACTOR
     action: str
     state: str  # of the ticket, after it
     body: Mapping[str, Any] = field(default_factory=dict)

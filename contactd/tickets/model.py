@@ -298,7 +298,9 @@ def promise(
 
 
 def _entry(ticket: Ticket, now: datetime, actor: str, action: str, body: dict[str, Any]) -> Draft:
-    return Draft(at=now, actor=actor, action=action, state=ticket.state.value, body=body)
+    # Cut before it is hashed: the hash must be that of what is stored.
+    who = actor[: journal.LONGEST_ACTOR]
+    return Draft(at=now, actor=who, action=action, state=ticket.state.value, body=body)
 
 
 def _naming(contact: Contact) -> dict[str, Any]:

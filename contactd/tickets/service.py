@@ -20,6 +20,7 @@ from contactd.tickets.people import PHONE, Address, Branch, address_of
 from contactd.tickets.phone import area_code
 from contactd.tickets.ports import Conflict, NewWork, UnitOfWork
 from contactd.tickets.states import Action
+from contactd.tickets.together import Together
 
 log = get_logger()
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 # Two filers of the same caller can only meet while a person of the desk file is being loaded:
 # the second try sees what the first one stumbled over.
 TRIES: Final = 3
+MOST_TOGETHER: Final = 50  # contacts in one transaction: they wait for each other
 
 
 def _nobody(topic: Topic) -> None:
@@ -53,6 +55,7 @@ class TicketService:
         self._policy = policy
         self._zone = ZoneInfo(policy.zone)
         self._on_commit = on_commit
+        self._receiving = Together(self._receive, key=_key, most=MOST_TOGETHER)
 
     async def receive(self, contact: Contact) -> Filed:
         """File `contact` under its ticket, opening one if needed; say where it went.
@@ -64,15 +67,18 @@ class TicketService:
             TemporaryFailure: nothing was stored; the peer should try again.
         """
 
-        async def file(work: UnitOfWork) -> list[Filed]:
-            return await self._file(work, [contact])
-
-        filed = (await self._transact(file))[0]
+        filed = await self._receiving.ask(contact)
         if filed.new_contact and contact.source is Source.LIVE:
             age = self._clock.now() - contact.received_at
             metrics.FILING.observe(max(age.total_seconds(), 0))
         self._tell([contact], [filed])
         return filed
+
+    async def _receive(self, contacts: Sequence[Contact]) -> list[Filed]:
+        async def file(work: UnitOfWork) -> list[Filed]:
+            return await self._file(work, contacts)
+
+        return await self._transact(file)
 
     async def replay(self, batch: Replay) -> list[Filed]:
         """File what a replayed source says, and note how far it was read, in one transaction.
@@ -197,21 +203,6 @@ class TicketService:
             zone=branch.zone if branch else self._policy.zone,
         )
 
-    async def open_ticket_of(self, from_value: str) -> str:
-        """Return the number of the latest open ticket of this caller, "" if there is none."""
-        contact = Contact(
-            medium=Medium.CALL,
-            external_id="",
-            received_at=self._clock.now(),
-            from_value=from_value,
-        )
-        address = address_of(contact, country=self._policy.home_country)
-        if not address.value:
-            return ""
-        async with self._new_work(reads_only=True) as work:
-            caller = (await work.people.callers([address])).get(address)
-        return caller.ticket.number if caller is not None and caller.ticket is not None else ""
-
     async def _transact(self, do: Callable[[UnitOfWork], Awaitable[T]]) -> T:
         """Run `do` in one transaction and commit; again if another one was faster."""
         for tries_left in reversed(range(TRIES)):
@@ -271,8 +262,8 @@ class TicketService:
         if journals:
             await work.tickets.append(journals)
         for slip in filing.contacts:
-            for event in slip.events():
-                work.emit(event)
+            if slip.ended:
+                work.emit(slip.end())
 
     async def _store_contacts(self, work: UnitOfWork, slips: Sequence[ContactSlip]) -> None:
         new = [slip for slip in slips if slip.new]

@@ -302,6 +302,17 @@ class Recorder:
         self.wait(1)
         return call
 
+    def lost_after_a_message(self) -> Channel:
+        """The PBX dies right after a caller has left a message, and starts again."""
+        call = self.arrive()
+        self.stage(call, "voicemail")
+        self.wait(10)
+        self.user("VOICEMAIL", call, f"/spool/voicemail/{call.uniqueid}.wav")
+        self.wait(1)
+        self.restarted()
+        self.wait(1)
+        return call
+
     @property
     def cel(self) -> bytes:
         return csv_bytes(self.rows)

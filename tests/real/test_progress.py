@@ -107,7 +107,7 @@ async def test_who_asks_for_a_ticket_that_an_engineer_has_taken_is_told_so(
         "contactd/progress-is",
         "contactd/state-in-progress",
         "contactd/engineer-is",
-        "contactd/an-engineer",
+        "contactd/person-chen",
     ]
 
 

@@ -53,6 +53,7 @@ async def test_a_voicemail_is_passed_on_until_somebody_takes_the_ticket(desk: De
         ("system", "page.passed", "wang"),
         ("system", "page.sent", "zhao"),
         ("engineer:zhao", "acknowledged", "zhao"),
+        ("system", "page.taken", "zhao"),
     ]
     await second.ended(10)
     await _nobody_else_is_rung(desk, [first, second])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contactd.telephony.cel import CallRecords, CelRow, QueueLine, cel_row, queue_line
+from contactd.telephony.cel import CallRecords, CelRow, Listing, QueueLine, cel_row, queue_line
 from contactd.tickets.contact import CallFacts, Contact, Medium, Outcome, Source
 from tests.fakes.records import DID, Recorder
 
@@ -450,7 +450,8 @@ def test_call_that_the_pbx_does_not_list_is_over_after_a_minute() -> None:
     call = recorder.arrive()
     records = records_of(*read(recorder))
     began, now = records.started_at(call.uniqueid), recorder.now + 1_000
-    soon, later = Listing(at=began + 59), Listing(at=began + 61)
+    soon = Listing(at=began + 59, uniqueids=frozenset())
+    later = Listing(at=began + 61, uniqueids=frozenset())
     alive = Listing(at=began + 61, uniqueids=frozenset({call.uniqueid}))
     assert not records.finished(call.uniqueid, horizon=now, live=soon)
     assert not records.finished(call.uniqueid, horizon=now, live=alive)

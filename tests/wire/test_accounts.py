@@ -100,6 +100,18 @@ async def test_adding_a_user_again_changes_password_and_role_and_ends_the_sessio
     assert await accounts.find_session(session) is None
 
 
+async def test_a_user_who_is_removed_is_logged_out(accounts: Accounts) -> None:
+    await accounts.add_user("li", PASSWORD, Role.DESK)
+    await accounts.add_user("wang", PASSWORD, Role.DESK)
+    secret = await accounts.open_session("li", lasts=timedelta(hours=1))
+    await accounts.remove_user("li")
+    assert await accounts.find_session(secret) is None
+    assert await accounts.check_password("li", PASSWORD) is None
+    assert await accounts.check_password("wang", PASSWORD) is not None
+    with pytest.raises(NotFound):
+        await accounts.remove_user("li")
+
+
 async def test_checking_passwords_does_not_hold_the_event_loop(
     database: Database, clock: FakeClock
 ) -> None:

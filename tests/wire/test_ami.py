@@ -551,10 +551,10 @@ async def test_a_pbx_that_is_still_starting_is_asked_again_when_it_is_ready() ->
 async def test_the_connection_comes_back_after_the_pbx_was_away() -> None:
     heard = Heard()
     async with FakePbx() as pbx, connected(pbx, heard) as ami:
-        assert ami.connected_since is not None
+        assert ami.connected
         pbx.stop()
         await heard.until(lambda: heard.lost == 1)
-        assert ami.connected_since is None
+        assert not ami.connected
         async with asyncio.timeout(5):
             while "Connection refused" not in ami.last_error:
                 await asyncio.sleep(0.001)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,9 +20,12 @@ import contactd.log
 from contactd import app
 from contactd.__main__ import main
 from contactd.clock import SystemClock
+from contactd.errors import TemporaryFailure
 from contactd.lab.daemon import Daemon
+from contactd.metrics import LOOP_LAG
 from contactd.service import Health, Service
 from contactd.settings import Settings
+from contactd.store.desk import load_desk
 from contactd.store.engine import Database
 from contactd.store.outbox import Relay
 from contactd.store.schema import outbox
@@ -29,8 +33,10 @@ from contactd.tickets.contact import CallFacts, Contact, Medium, Outcome
 from contactd.tickets.service import TicketService
 from tests.fakes import config
 from tests.fakes.agi import Caller, header
+from tests.fakes.clock import FakeClock
 from tests.fakes.pbx import FakePbx
-from tests.fakes.rota import FROM_GZ
+from tests.fakes.rota import FROM_GZ, small_desk
+from tests.fakes.site import free_port
 from tests.fakes.waiting import eventually, until
 
 GRACE = timedelta(seconds=5)
@@ -109,8 +115,8 @@ async def test_a_stop_that_comes_during_the_start_is_obeyed_after_it() -> None:
 async def test_a_part_that_breaks_ends_the_daemon_with_the_others_closed_first() -> None:
     services, diary = parts("store", "telephony", "http")
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_when(lambda: len(diary) == 3, services[1].breaks))
         with pytest.raises(BaseExceptionGroup) as caught:
-            tasks.create_task(_when(lambda: len(diary) == 3, services[1].breaks))
             await app.serve(services, asyncio.Event(), grace=GRACE)
     assert caught.group_contains(ZeroDivisionError, match="telephony")
     assert diary[3:] == ["http closes", "telephony closes", "store closes"]
@@ -254,7 +260,7 @@ def test_an_address_that_is_taken_ends_with_78_and_names_the_setting(
 def test_a_database_that_is_away_at_the_start_ends_with_75(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away = f"postgresql://u:secret@127.0.0.1:{config.free_port()}/d"
+    away = f"postgresql://u:secret@127.0.0.1:{free_port()}/d"
     sections = config.document(tmp_path, database_url=away)
     assert serve(config.write(tmp_path, sections)) == os.EX_TEMPFAIL
     complaint = capsys.readouterr().err
@@ -292,6 +298,32 @@ async def test_a_recording_that_is_late_does_not_delay_the_page(
             left = {row.kind: row.error for row in rows}
     assert "voicemail of contact 1 is not on the PBX yet" in left["CallEnded"]
     assert "PageDue" in left
+
+
+async def test_while_the_database_is_away_the_last_rota_goes_on_counting(
+    database: Database, clock: FakeClock
+) -> None:
+    read, unread = app.LastRota(database, None), app.LastRota(database, None)
+    from_file = app.LastRota(database, small_desk().rota())
+    await load_desk(database, small_desk(sites=("gz",)), clock)
+    loaded = await read()
+    assert [site.key for site in loaded.sites] == ["gz"]
+    await database.close()
+    assert await read() == loaded
+    assert await from_file() == small_desk().rota()
+    with pytest.raises(TemporaryFailure):
+        await unread()
+    await database.open()
+    assert await from_file() == loaded
+
+
+async def test_the_worst_delay_of_the_event_loop_is_a_metric() -> None:
+    watch = app.LoopWatch()
+    async with watch.running():
+        await asyncio.sleep(0)
+        time.sleep(0.12)  # something that keeps the loop from its work
+        await until(lambda: LOOP_LAG._value.get() >= 0.05)
+    assert watch.health() == []
 
 
 # The real thing

@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -18,16 +18,19 @@ from contactd.clock import SystemClock
 from contactd.lab.daemon import toml
 from contactd.store.accounts import Accounts, Identity
 from contactd.store.engine import Database
+from contactd.store.ledger import Ledger, LedgerDay
 from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Outcome, Source
 from contactd.tickets.model import TicketPolicy
 from contactd.tickets.people import Role
 from contactd.tickets.service import TicketService
 from tests.fakes import config
+from tests.fakes.clock import FakeClock
 from tests.fakes.records import Recorder
 from tests.fakes.rota import FROM_GZ, desk_document
 
 T = TypeVar("T")
 
+ZONE = "Asia/Shanghai"
 DAY = "2025-01-15"
 MORNING = datetime(2025, 1, 15, 2, tzinfo=UTC)  # ten o'clock in Shanghai, a Wednesday
 
@@ -41,9 +44,7 @@ def _quiet() -> Iterator[None]:
 class Shell:
     """Runs commands with one configuration."""
 
-    def __init__(
-        self, folder: Path, database_url: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def __init__(self, folder: Path, database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
         self.url = database_url
         self.folder = folder
         self.sections = config.document(folder, database_url=database_url)
@@ -93,11 +94,21 @@ class Shell:
         return self.do(call)
 
     def recorded(self, calls: int = 1) -> None:
-        """Let the PBX have calls of that morning in its records."""
+        """Let the PBX have calls of that morning in its records, and one of the day before."""
+        before = Recorder(now=(MORNING - timedelta(days=1)).timestamp())
+        before.in_menu()
         records = Recorder(now=MORNING.timestamp())
         for _ in range(calls):
             records.in_menu()
-        (self.folder / "pbx" / "cel.csv").write_bytes(records.cel)
+        (self.folder / "pbx" / "cel.csv").write_bytes(before.cel + records.cel)
+
+    def settled(self, outside: Mapping[str, datetime], *, now: datetime) -> LedgerDay:
+        """Balance that day as the daemon did then."""
+        clock = FakeClock()
+        clock.advance(now - clock.now())
+        return self.do(
+            lambda database: Ledger(database, clock, ZONE).settle(MORNING.date(), "pbx1", outside)
+        )
 
 
 @pytest.fixture
@@ -111,9 +122,7 @@ def shell(tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str])
 def test_loading_says_what_there_is_and_what_is_wrong_with_the_rota(shell: Shell) -> None:
     lines = shell.loaded().splitlines()
     assert lines[0] == "loaded 3 sites, 4 engineers, 1 people, 4 shifts, 0 overrides"
-    assert lines[1] == (
-        "warning: site zh: nobody is on duty at any time; its floor number rings"
-    )
+    assert lines[1] == ("warning: site zh: nobody is on duty at any time; its floor number rings")
     assert len(lines) == 2
 
 
@@ -174,6 +183,7 @@ def test_a_balanced_day(shell: Shell) -> None:
     shell.called(source=Source.REPLAY)
     printed = shell.run("ledger", "--day", DAY)
     assert printed.splitlines() == [
+        f"{DAY}  pbx1  was never balanced",
         f"{DAY}  pbx1  call: 1 in the PBX's CEL, 1 contacts, 1 repaired: balanced",
         "  repaired: pbx1-1736906400.0",
     ]
@@ -183,15 +193,43 @@ def test_a_difference_is_told_call_by_call_and_by_the_exit_code(shell: Shell) ->
     shell.recorded(calls=2)
     shell.called(call_id="pbx1-1736906400.0")
     shell.called(call_id="pbx1-1736906400.99")
-    lines = shell.run("ledger", "--day", DAY, code=1).splitlines()
+    lines = shell.run("ledger", "--day", DAY, code=1).splitlines()[1:]
     assert lines[0].endswith("2 in the PBX's CEL, 2 contacts, 0 repaired: DIFFERENCE")
     assert lines[1].startswith("  missing here: pbx1-17369064")
     assert lines[2] == "  unknown there: pbx1-1736906400.99"
 
 
 def test_a_day_without_calls_and_today_are_balanced(shell: Shell) -> None:
-    assert "0 in the PBX's CEL, 0 contacts" in shell.run("ledger", "--day", "2025-01-14")
+    shell.recorded()
+    assert "0 in the PBX's CEL, 0 contacts" in shell.run("ledger", "--day", "2025-01-16")
     assert shell.run("ledger").rstrip().endswith("balanced")
+
+
+def test_an_old_day_keeps_what_was_found_when_its_records_were_there(shell: Shell) -> None:
+    filed = shell.called(call_id="pbx1-1736906400.0")
+    assert filed.opened
+    shell.settled({"pbx1-1736906400.0": MORNING}, now=MORNING + timedelta(hours=1))
+    as_found = (
+        f"{DAY}  pbx1  call: 1 in the PBX's CEL, 1 contacts, 0 repaired: balanced, "
+        "as found 2025-01-15 11:00:00"
+    )
+    for _ in range(2):  # looking changes nothing
+        assert shell.run("ledger", "--day", DAY).splitlines() == [
+            as_found,
+            "  the PBX's records of the whole day are no longer kept",
+        ]
+    shell.recorded(calls=2)
+    for _ in range(2):
+        lines = shell.run("ledger", "--day", DAY, code=1).splitlines()
+        assert lines[0] == as_found
+        assert lines[1].endswith("2 in the PBX's CEL, 1 contacts, 0 repaired: DIFFERENCE")
+
+
+def test_a_day_of_which_nothing_is_known_is_not_balanced(shell: Shell) -> None:
+    assert shell.run("ledger", "--day", DAY, code=1).splitlines() == [
+        f"{DAY}  pbx1  was never balanced",
+        "  the PBX's records of the whole day are no longer kept",
+    ]
 
 
 # explain
@@ -243,6 +281,20 @@ def test_a_new_token_is_printed_alone_and_opens_the_api(shell: Shell) -> None:
     assert "there is a token 'oa'" in shell.complaint
 
 
+def test_tokens_are_listed_without_their_secrets_and_revoked(shell: Shell) -> None:
+    secret = shell.run("token", "create", "--name", "oa", "--role", "manager").strip()
+    shell.run("token", "create", "--name", "bi", "--role", "desk")
+    first, second = shell.run("token", "list").splitlines()
+    assert re.fullmatch(r"bi  desk  created [\d-]{10} [\d:]{8}", first)
+    assert re.fullmatch(r"oa  manager  created [\d-]{10} [\d:]{8}", second)
+    assert shell.run("token", "revoke", "--name", "oa") == "token oa is revoked\n"
+    found = shell.do(lambda database: Accounts(database, SystemClock()).find_token(secret))
+    assert found is None
+    assert re.search(r"(?m)^oa .+  revoked [\d-]{10} [\d:]{8}$", shell.run("token", "list"))
+    shell.run("token", "revoke", "--name", "oa", code=os.EX_DATAERR)
+    assert shell.complaint == "contactd: there is no token 'oa' in use\n"
+
+
 def test_a_user_is_added_with_the_password_from_standard_input(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +305,9 @@ def test_a_user_is_added_with_the_password_from_standard_input(
         lambda database: Accounts(database, SystemClock()).check_password("li", "correct horse")
     )
     assert accounts == Identity(name="li", role=Role.SUPERVISOR)
+    assert shell.run("user", "remove", "--name", "li") == "user li may no longer log in\n"
+    shell.run("user", "remove", "--name", "li", code=os.EX_DATAERR)
+    assert shell.complaint == "contactd: there is no user 'li'\n"
     monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
     shell.run("user", "add", "--name", "li", "--role", "desk", code=os.EX_DATAERR)
     assert shell.complaint == "contactd: a password has at least 8 characters\n"
@@ -270,10 +325,12 @@ def test_a_database_without_tables_is_made_or_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell = Shell(tmp_path, f"sqlite:///{tmp_path}/new/contactd.sqlite3", capsys)
-    shell.sections["database"]["migrate_on_start"] = False
-    config.write(tmp_path, shell.sections)
-    shell.run("oncall", code=os.EX_CONFIG)
-    assert "run `contactd migrate`" in shell.complaint
+    for migrates in (True, False):  # at the start of the daemon: who only looks never does
+        shell.sections["database"]["migrate_on_start"] = migrates
+        config.write(tmp_path, shell.sections)
+        for words in (["oncall"], ["ledger"], ["explain", "26112000018"]):
+            shell.run(*words, code=os.EX_CONFIG)
+            assert "run `contactd migrate`" in shell.complaint
     shell.run("migrate")
     shell.run("oncall", code=os.EX_CONFIG)
     assert "no rota is loaded" in shell.complaint

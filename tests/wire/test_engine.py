@@ -2,7 +2,10 @@
 
 import asyncio
 import sqlite3
+import traceback
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,12 +19,14 @@ from contactd.store import engine
 from contactd.store.engine import Database, migrate
 from contactd.store.schema import contacts, outbox, people, tokens
 from contactd.tickets.contact import Contact, Medium
-from contactd.tickets.events import Due, PageDue, TicketOpened
+from contactd.tickets.events import CallEnded, Due, PageDue
 from contactd.tickets.model import TicketPolicy
 from contactd.tickets.ports import Conflict
 from contactd.tickets.service import TicketService
+from tests.fakes.cable import Cable
 from tests.fakes.clock import FakeClock
 from tests.fakes.postgres import PostgresServer, postgres_server
+from tests.fakes.waiting import until
 
 START = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 
@@ -98,6 +103,80 @@ async def test_a_postgresql_that_is_not_there_is_a_temporary_failure() -> None:
         await Database("postgresql://nobody@127.0.0.1:1/none").open()
 
 
+async def test_a_postgresql_that_hangs_is_given_up_and_heals(
+    own_postgres: PostgresServer, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("COMMAND_TIMEOUT_S", "CONNECT_TIMEOUT_S"):
+        monkeypatch.setattr(engine, limit, 0.3)
+    monkeypatch.setattr(engine, "HANGS_AFTER_S", 0.05)
+    async with Cable.laid() as cable:
+        cable.target = ("127.0.0.1", own_postgres.port)
+        url = own_postgres.url("contactd").replace(f":{own_postgres.port}/", f":{cable.port}/")
+        database = Database(url, clock=clock)
+        async with database.running(), asyncio.timeout(20):
+            tickets = TicketService(database.new_work, clock, TicketPolicy())
+            await tickets.receive(call(11))
+            async with database.writing(), database.writing():
+                pass  # the pool has two connections; one that hangs tells of the other
+            cable.silence()
+            filing = asyncio.ensure_future(tickets.receive(call(12)))
+            await until(lambda: "has been open for" in database.health()[0].detail)
+            assert database.health()[0].state is HealthState.DOWN
+            with pytest.raises(TemporaryFailure, match="does not answer"):
+                await filing
+            with pytest.raises(TemporaryFailure, match="cannot be reached"):
+                await tickets.receive(call(12))
+            assert database.health()[0].state is HealthState.DOWN
+            cable.plug()
+            assert (await tickets.receive(call(12))).new_contact
+            assert database.health()[0].state is HealthState.UP
+
+
+async def test_a_transaction_of_sqlite_that_does_not_end_fails_the_others_in_time(
+    sqlite_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WRITE_WAIT_S", 0.05)
+    monkeypatch.setattr(engine, "HANGS_AFTER_S", 0.0)
+    database = Database(sqlite_url, clock=clock)
+    async with database.running():
+        tickets = TicketService(database.new_work, clock, TicketPolicy())
+        async with asyncio.timeout(5), database.writing():
+            assert "has been open for" in database.health()[0].detail
+            with pytest.raises(TemporaryFailure, match="busy"):
+                await tickets.receive(call(1))
+            assert database.health()[0].state is HealthState.DOWN
+        assert (await tickets.receive(call(1))).new_contact
+        assert database.health()[0].state is HealthState.UP
+
+
+async def test_pages_that_take_every_connection_they_get_leave_the_hotline_its_own(
+    database: Database, tickets: TicketService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filed = await tickets.receive(call(1))
+    ends = asyncio.Event()
+
+    async def look() -> None:
+        with suppress(TemporaryFailure):  # too many pages
+            async with database.reading():
+                await ends.wait()
+
+    async with asyncio.TaskGroup() as pages:
+        for _ in range(4 * engine.PAGE_READERS):
+            pages.create_task(look())
+        await asyncio.sleep(0.1)  # they have what they can get
+        async with asyncio.timeout(2):
+            assert (await tickets.receive(call(2))).new_contact
+            assert await tickets.progress(filed.ticket) is not None
+        ends.set()
+
+
+async def test_what_was_to_be_stored_is_not_told_by_an_error(database: Database) -> None:
+    person = {"name": "secret name", "vip": None, "created_at": START}
+    with pytest.raises(IntegrityError) as caught:
+        await write(database, insert(people).values(person))
+    assert "secret name" not in "".join(traceback.format_exception(caught.value))
+
+
 async def test_a_locked_sqlite_is_a_temporary_failure(
     sqlite_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +206,7 @@ async def test_a_closed_database_is_a_temporary_failure(
 
 async def test_work_that_is_not_committed_is_undone(database: Database) -> None:
     async with database.new_work() as work:
-        work.emit(TicketOpened(ticket_id=1))
+        work.emit(CallEnded(ticket_id=1, contact_id=1))
         assert await work.tickets.next_sequence("261120", 3) == 1
     async with database.new_work() as work:
         assert await work.tickets.next_sequence("261120", 1) == 1
@@ -211,9 +290,7 @@ async def test_a_due_event_with_a_key_is_stored_once(database: Database, clock: 
     async with database.reading() as connection:
         found = (await connection.execute(select(outbox))).mappings().all()
     assert [(row["kind"], row["due_at"]) for row in found] == [("PageDue", due.due_at)]
-    assert found[0]["body"] == {
-        "ticket_id": 1, "contact_id": 2, "step": 0, "reason": "voicemail",
-    }  # fmt: skip
+    assert found[0]["body"] == asdict(event)
 
 
 async def test_an_instant_keeps_its_microseconds_and_must_be_aware(database: Database) -> None:

@@ -33,6 +33,7 @@ from tests.fakes.board import HOSTILE_NAME, FakeBoard, busy, call
 from tests.fakes.peers import PEERS, idle_crowd, visit
 from tests.fakes.site import Site, browser, free_port, running_site
 from tests.fakes.ticker import LIMIT_S, Ticker
+from tests.fakes.waiting import until
 
 PREFIX = b"GET / HTTP/1.1\r\n"
 HTML = {"Accept": "text/html"}
@@ -120,7 +121,10 @@ async def test_three_hundred_silent_peers_leave_room_for_a_good_one(
     assert ticker.worst_s < LIMIT_S
 
 
-async def test_one_connection_too_many_is_closed_at_once(http: aiohttp.ClientSession) -> None:
+async def test_one_connection_too_many_is_closed_at_once(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(httpd, "SILENT_GRACE_S", 60.0)  # the others may still ask
     async with running_site(max_connections=10) as site:
         idle = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(10)]
         async with raw(site) as (reader, _):
@@ -133,6 +137,53 @@ async def test_one_connection_too_many_is_closed_at_once(http: aiohttp.ClientSes
                 await asyncio.sleep(0)
         async with http.get(f"{site.url}/livez") as answer:
             assert answer.status == 200
+
+
+async def test_a_house_full_of_silent_peers_makes_room_for_who_asks(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(httpd, "SILENT_GRACE_S", 0.0)
+    async with AsyncExitStack() as stack:
+        site = await stack.enter_async_context(
+            running_site(max_connections=10, read_timeout_s=60, idle_timeout_s=60)
+        )
+        kept_reader, kept = await stack.enter_async_context(raw(site))
+        kept.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"alive" in await kept_reader.readuntil(b"alive\n")
+        silent = [await stack.enter_async_context(raw(site)) for _ in range(9)]
+        await until(lambda: site.httpd.health()[0].figures["connections"] == 10)
+        for _ in range(3):
+            async with raw(site) as (reader, writer):
+                writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert (await to_end(reader)).startswith(b"HTTP/1.1 200 ")
+                silent.append(await stack.enter_async_context(raw(site)))
+        # Who was silent longest had to go, first of all who had been answered and kept its line.
+        assert await to_end(kept_reader) == b""
+        for reader, _ in silent[:2]:
+            assert await to_end(reader) == b""
+
+
+async def test_who_is_being_answered_is_not_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpd, "SILENT_GRACE_S", 0.0)
+    asked, ends = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        asked.release()
+        await ends.wait()
+        return web.Response(text="done\n")
+
+    route = Route(method="GET", path="/slow", handler=slow, roles=None)
+    async with AsyncExitStack() as stack:
+        site = await stack.enter_async_context(running_site(routes=[route], max_connections=10))
+        peers = [await stack.enter_async_context(raw(site)) for _ in range(10)]
+        for _, writer in peers:
+            writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await asked.acquire()
+        async with raw(site) as (reader, _):
+            assert (await to_end(reader)).startswith(b"HTTP/1.1 503 ")
+        ends.set()
+        for reader, _ in peers:
+            assert (await to_end(reader)).endswith(b"done\n")
 
 
 async def test_a_slow_second_head_on_a_kept_connection_is_cut_off() -> None:

@@ -178,7 +178,7 @@ async def test_a_caller_is_told_of_the_ticket_they_had_before_this_call(desk: De
     assert (ok, found) == ("ok", "found")
     assert sounds.split("&")[:4] == [
         "contactd/progress-is", "contactd/state-in-progress",
-        "contactd/engineer-is", "contactd/an-engineer",
+        "contactd/engineer-is", "contactd/person-wang",
     ]  # fmt: skip
     assert "contactd/promise-overdue" in sounds
 

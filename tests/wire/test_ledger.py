@@ -138,6 +138,34 @@ async def test_a_difference_is_an_error_in_the_log_once_and_a_metric(
     assert told == [("ledger.differed", "error"), ("ledger.balanced", "info")]
 
 
+async def test_yesterdays_difference_stays_in_the_metric_until_it_is_repaired(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    figure = LEDGER_DIFFERENCE.labels(pbx="pbx1")._value
+    at = clock.now() - timedelta(minutes=5)
+    yesterday = ledger.today()
+    await ledger.settle(yesterday, "pbx1", {"pbx1-1.1": at, "pbx1-1.2": at})
+    clock.advance(timedelta(days=1))
+    await ledger.settle(ledger.today(), "pbx1", {"pbx1-1.3": at + timedelta(days=1)})
+    assert figure.get() == 2
+    await ledger.settle(yesterday, "pbx1", {})
+    assert figure.get() == 1
+    clock.advance(timedelta(days=2))
+    await ledger.settle(ledger.today(), "pbx1", {})
+    assert figure.get() == 0
+
+
+async def test_a_day_before_yesterday_is_compared_but_keeps_its_row(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    kept = await ledger.settle(DAY, "pbx1", {"pbx1-1.1": NOON})
+    clock.advance(timedelta(days=1))
+    found = await ledger.settle(DAY, "pbx1", {})
+    assert found.balanced
+    assert await ledger.stored(DAY, "pbx1") == kept
+    assert await ledger.stored(DAY, "pbx2") is None
+
+
 async def test_a_day_with_thousands_of_calls_is_settled(
     ledger: Ledger, tickets: TicketService
 ) -> None:

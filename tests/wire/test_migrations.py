@@ -51,12 +51,11 @@ def described(connection: Connection) -> dict[str, object]:
 async def test_the_revisions_and_the_schema_make_the_same_database(
     database: Database, empty_url: str
 ) -> None:
-    writer, reader = engine._engines(driver_url(empty_url))
-    async with writer.begin() as connection:
+    engines = engine._engines(driver_url(empty_url))
+    async with engines.writer.begin() as connection:
         await connection.run_sync(metadata.create_all)
         by_schema = await connection.run_sync(described)
-    await writer.dispose()
-    await reader.dispose()
+    await engines.dispose()
     async with database.writing() as connection:
         assert await connection.run_sync(described) == by_schema
         differences = await connection.run_sync(

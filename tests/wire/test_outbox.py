@@ -20,8 +20,9 @@ from contactd.store import outbox as outbox_module
 from contactd.store.engine import Database
 from contactd.store.outbox import LEASE, MOST_ATTEMPTS, Relay, figures, pause
 from contactd.store.schema import outbox
-from contactd.tickets.events import Due, Event, PageDue, TicketOpened
+from contactd.tickets.events import CallEnded, Due, Event, PageDue
 from tests.fakes.clock import FakeClock
+from tests.fakes.waiting import until
 
 
 class Recorder:
@@ -60,7 +61,7 @@ def relay_of(
     **settings: Any,
 ) -> Relay:
     signals = settings.pop("signals", None) or Signals()
-    return Relay(database, {TicketOpened: handler}, clock, signals, **settings)
+    return Relay(database, {CallEnded: handler}, clock, signals, **settings)
 
 
 async def emit(database: Database, *events: Event | Due) -> None:
@@ -75,16 +76,16 @@ async def rows(database: Database) -> list[Any]:
         return list((await connection.execute(select(outbox).order_by(outbox.c.id))).all())
 
 
-def opened(number: int) -> TicketOpened:
-    return TicketOpened(ticket_id=number)
+def ended(number: int) -> CallEnded:
+    return CallEnded(ticket_id=number, contact_id=number)
 
 
 async def test_an_event_reaches_its_handler_once_and_its_row_is_gone(
     database: Database, relay: Relay, handler: Recorder
 ) -> None:
-    await emit(database, opened(1), opened(2))
+    await emit(database, ended(1), ended(2))
     assert await relay.drain() == 2
-    assert handler.seen == [opened(1), opened(2)]
+    assert handler.seen == [ended(1), ended(2)]
     assert await rows(database) == []
     assert await relay.drain() == 0
 
@@ -101,12 +102,12 @@ async def test_an_event_that_nobody_handles_is_done(
 async def test_a_timer_waits_until_it_is_due(
     database: Database, relay: Relay, handler: Recorder, clock: FakeClock
 ) -> None:
-    await emit(database, Due(event=opened(1), due_at=clock.now() + timedelta(minutes=30)))
+    await emit(database, Due(event=ended(1), due_at=clock.now() + timedelta(minutes=30)))
     clock.advance(timedelta(minutes=29, seconds=59))
     assert await relay.drain() == 0
     clock.advance(timedelta(seconds=1))
     assert await relay.drain() == 1
-    assert handler.seen == [opened(1)]
+    assert handler.seen == [ended(1)]
 
 
 async def test_events_that_are_due_come_in_the_order_of_their_times(
@@ -114,10 +115,10 @@ async def test_events_that_are_due_come_in_the_order_of_their_times(
 ) -> None:
     for number, seconds in ((1, 30), (2, 10), (3, 20)):
         due_at = clock.now() + timedelta(seconds=seconds)
-        await emit(database, Due(event=opened(number), due_at=due_at))
+        await emit(database, Due(event=ended(number), due_at=due_at))
     clock.advance(timedelta(minutes=1))
     await relay.drain()
-    assert handler.seen == [opened(2), opened(3), opened(1)]
+    assert handler.seen == [ended(2), ended(3), ended(1)]
 
 
 async def test_a_handler_that_fails_is_tried_again_after_growing_pauses(
@@ -127,7 +128,7 @@ async def test_a_handler_that_fails_is_tried_again_after_growing_pauses(
     clock: FakeClock,
     logged: list[MutableMapping[str, Any]],
 ) -> None:
-    await emit(database, opened(1))
+    await emit(database, ended(1))
     handler.failure = ValueError("a secret number: 13800000001")
     for attempt, seconds in ((1, 2), (2, 4), (3, 8)):
         assert await relay.drain() == 1
@@ -155,7 +156,7 @@ def test_pauses_double_up_to_five_minutes() -> None:
 async def test_a_bug_is_parked_after_its_last_attempt_and_shown(
     database: Database, relay: Relay, handler: Recorder, clock: FakeClock
 ) -> None:
-    await emit(database, opened(1))
+    await emit(database, ended(1))
     handler.failure = ValueError("bug")
     for _ in range(MOST_ATTEMPTS):
         assert await relay.drain() == 1
@@ -182,7 +183,7 @@ async def health_of(relay: Relay, state: HealthState) -> Health:
 async def test_a_temporary_failure_never_parks(
     database: Database, relay: Relay, handler: Recorder, clock: FakeClock
 ) -> None:
-    await emit(database, opened(1))
+    await emit(database, ended(1))
     handler.failure = TemporaryFailure("the PBX is away")
     for _ in range(3 * MOST_ATTEMPTS):
         assert await relay.drain() == 1
@@ -198,7 +199,7 @@ async def test_a_temporary_failure_never_parks(
 async def test_a_long_outage_does_not_use_up_the_attempts_of_a_bug(
     database: Database, relay: Relay, handler: Recorder, clock: FakeClock
 ) -> None:
-    await emit(database, opened(1))
+    await emit(database, ended(1))
     handler.failure = TemporaryFailure("away")
     for _ in range(2 * MOST_ATTEMPTS):
         await relay.drain()
@@ -213,10 +214,10 @@ async def test_a_long_outage_does_not_use_up_the_attempts_of_a_bug(
 async def test_what_a_dead_process_had_in_hand_runs_again_when_its_lease_is_over(
     database: Database, clock: FakeClock, handler: Recorder, relay: Relay
 ) -> None:
-    await emit(database, opened(1))
+    await emit(database, ended(1))
     begun = asyncio.Event()
 
-    async def hang(event: TicketOpened) -> None:
+    async def hang(event: CallEnded) -> None:
         begun.set()
         await asyncio.Event().wait()
 
@@ -228,16 +229,16 @@ async def test_what_a_dead_process_had_in_hand_runs_again_when_its_lease_is_over
     assert await relay.drain() == 0
     clock.advance(timedelta(seconds=1))
     assert await relay.drain() == 1
-    assert handler.seen == [opened(1)]
+    assert handler.seen == [ended(1)]
 
 
 async def test_a_process_that_was_frozen_does_not_undo_what_others_did_meanwhile(
     database: Database, clock: FakeClock, handler: Recorder, relay: Relay
 ) -> None:
-    await emit(database, opened(1))
+    await emit(database, ended(1))
     begun, thawed = asyncio.Event(), asyncio.Event()
 
-    async def freeze(event: TicketOpened) -> None:
+    async def freeze(event: CallEnded) -> None:
         begun.set()
         await thawed.wait()
 
@@ -257,10 +258,10 @@ async def test_a_handler_that_hangs_is_cut_off(
 ) -> None:
     monkeypatch.setattr(outbox_module, "HANDLER_LIMIT", timedelta(seconds=0.01))
 
-    async def hang(event: TicketOpened) -> None:
+    async def hang(event: CallEnded) -> None:
         await asyncio.Event().wait()
 
-    await emit(database, opened(1))
+    await emit(database, ended(1))
     assert await relay_of(database, clock, hang).drain() == 1
     (row,) = await rows(database)
     assert row.attempts == 1
@@ -274,7 +275,7 @@ async def test_two_processes_never_run_a_row_at_the_same_time(
     seen: list[int] = []
     everything = asyncio.Event()
 
-    async def handle(event: TicketOpened) -> None:
+    async def handle(event: CallEnded) -> None:
         assert event.ticket_id not in running
         running.add(event.ticket_id)
         await asyncio.sleep(0)  # lets the others run
@@ -285,7 +286,7 @@ async def test_two_processes_never_run_a_row_at_the_same_time(
 
     first, second = Database(database_url, clock=clock), Database(database_url, clock=clock)
     async with first.running(), second.running():
-        await emit(first, *(opened(number) for number in range(200)))
+        await emit(first, *(ended(number) for number in range(200)))
         relays = [relay_of(each, clock, handle, workers=3) for each in (first, second)]
         async with relays[0].running(), relays[1].running(), asyncio.timeout(30):
             await everything.wait()
@@ -296,7 +297,7 @@ async def test_two_processes_never_run_a_row_at_the_same_time(
 async def test_a_signal_wakes_the_relay_within_50_ms(database: Database, clock: FakeClock) -> None:
     handled = asyncio.Event()
 
-    async def handle(event: TicketOpened) -> None:
+    async def handle(event: CallEnded) -> None:
         handled.set()
 
     signals = Signals()
@@ -305,7 +306,7 @@ async def test_a_signal_wakes_the_relay_within_50_ms(database: Database, clock: 
     async with relay.running():
         await health_of(relay, HealthState.UP)
         for number in range(9):
-            await emit(database, opened(number))
+            await emit(database, ended(number))
             started = time.perf_counter()
             signals.raise_(Topic.OUTBOX)
             async with asyncio.timeout(5):
@@ -320,11 +321,11 @@ async def test_without_a_signal_the_relay_finds_the_event_by_polling(
 ) -> None:
     handled = asyncio.Event()
 
-    async def handle(event: TicketOpened) -> None:
+    async def handle(event: CallEnded) -> None:
         handled.set()
 
     async with relay_of(database, clock, handle, poll_s=0.02).running():
-        await emit(database, opened(1))
+        await emit(database, ended(1))
         async with asyncio.timeout(5):
             await handled.wait()
 
@@ -337,18 +338,18 @@ async def busy(
     seen: list[int] = []
     release, begun = asyncio.Event(), asyncio.Event()
 
-    async def handle(event: TicketOpened) -> None:
+    async def handle(event: CallEnded) -> None:
         seen.append(event.ticket_id)
         if event.ticket_id == 100:
             begun.set()
             await release.wait()
 
     relay = relay_of(database, clock, handle, workers=1, poll_s=0.02)
-    await emit(database, *(opened(number) for number in range(numbers)))
+    await emit(database, *(ended(number) for number in range(numbers)))
     async with relay.running(), asyncio.timeout(10):
         while len(seen) < numbers:  # many quick rows: it claims several at once by now
             await asyncio.sleep(0.005)
-        await emit(database, *(opened(100 + number) for number in range(4)))
+        await emit(database, *(ended(100 + number) for number in range(4)))
         await begun.wait()
         yield seen, release
 
@@ -374,11 +375,11 @@ async def test_after_a_slow_row_the_rest_goes_back_for_others(
 ) -> None:
     seen: list[int] = []
 
-    async def handle(event: TicketOpened) -> None:
+    async def handle(event: CallEnded) -> None:
         seen.append(event.ticket_id)
         clock.advance(timedelta(seconds=30))
 
-    await emit(database, opened(1), opened(2), opened(3))
+    await emit(database, ended(1), ended(2), ended(3))
     relay = relay_of(database, clock, handle)
     batch = await relay._claim(16)
     assert len(batch) == 3
@@ -388,7 +389,7 @@ async def test_after_a_slow_row_the_rest_goes_back_for_others(
     assert [(row.body["ticket_id"], row.lease_until) for row in left] == [(2, None), (3, None)]
 
 
-@pytest.mark.parametrize(("kind", "body"), [("FromTheFuture", {}), ("TicketOpened", {"ticket": 1})])
+@pytest.mark.parametrize(("kind", "body"), [("FromTheFuture", {}), ("CallEnded", {"ticket": 1})])
 async def test_a_row_that_this_version_cannot_read_is_kept_and_harms_no_other(
     database: Database, relay: Relay, handler: Recorder, clock: FakeClock, kind: str, body: Any
 ) -> None:
@@ -397,27 +398,41 @@ async def test_a_row_that_this_version_cannot_read_is_kept_and_harms_no_other(
         await connection.execute(
             insert(outbox), {"kind": kind, "body": body, "created_at": now, "due_at": now}
         )
-    await emit(database, opened(2))
+    await emit(database, ended(2))
     assert await relay.drain() == 2
-    assert handler.seen == [opened(2)]
+    assert handler.seen == [ended(2)]
     (row,) = await rows(database)
     assert (row.kind, row.attempts) == (kind, 1)
 
 
 async def test_the_relay_goes_on_when_the_database_comes_back(
-    database: Database, clock: FakeClock
+    database: Database,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[MutableMapping[str, Any]],
 ) -> None:
     handled = asyncio.Event()
 
-    async def handle(event: TicketOpened) -> None:
+    async def handle(event: CallEnded) -> None:
         handled.set()
 
+    tries = 0
+
+    async def claim(most: int) -> Any:
+        nonlocal tries
+        tries += 1
+        return await claims(most)
+
     relay = relay_of(database, clock, handle, poll_s=0.02)
-    await emit(database, opened(1))
+    claims = relay._claim
+    monkeypatch.setattr(relay, "_claim", claim)
+    await emit(database, ended(1))
     await database.close()
     async with relay.running():
         health = await health_of(relay, HealthState.DOWN)
         assert "not started" in health.detail or "database" in health.detail
+        await until(lambda: tries >= 6)
+        assert [entry["event"] for entry in logged].count("outbox.waiting") == 1
         assert not handled.is_set()
         await database.open()
         async with asyncio.timeout(5):
@@ -430,7 +445,7 @@ async def test_the_figures_tell_how_late_and_how_full_the_outbox_is(
     database: Database, relay: Relay, handler: Recorder, clock: FakeClock
 ) -> None:
     start: datetime = clock.now()
-    await emit(database, opened(1), Due(event=opened(2), due_at=start + timedelta(hours=1)))
+    await emit(database, ended(1), Due(event=ended(2), due_at=start + timedelta(hours=1)))
     clock.advance(timedelta(seconds=90))
     found = await figures(database, clock.now())
     assert (found.waiting, found.retrying, found.parked) == (1, 0, 0)
@@ -445,13 +460,13 @@ async def test_the_figures_tell_how_late_and_how_full_the_outbox_is(
 async def test_a_relay_that_falls_behind_says_so(database: Database, clock: FakeClock) -> None:
     begun, release = asyncio.Event(), asyncio.Event()
 
-    async def handle(event: TicketOpened) -> None:
+    async def handle(event: CallEnded) -> None:
         begun.set()
         await release.wait()
 
     relay = relay_of(database, clock, handle, workers=1, poll_s=0.02)
     async with relay.running(), asyncio.timeout(5):
-        await emit(database, opened(1), opened(2))
+        await emit(database, ended(1), ended(2))
         await begun.wait()
         clock.advance(timedelta(seconds=61))
         health = await health_of(relay, HealthState.DEGRADED)

@@ -3,6 +3,7 @@
 What only the PBX hears of (members, pages) is told on SQLite alone.
 """
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,10 +16,12 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+from contactd.board import DeskBoard
 from contactd.errors import PermanentFailure, TemporaryFailure
+from contactd.metrics import REPLAY_ROWS
 from contactd.routing.oncall import Engineer
 from contactd.service import HealthState
-from contactd.settings import HotlineSettings, PbxSettings
+from contactd.settings import AgiSettings, HotlineSettings, PbxSettings
 from contactd.signals import Signals, Topic
 from contactd.store import cursors
 from contactd.store import desk as desk_store
@@ -29,11 +32,14 @@ from contactd.store.views import ContactFilters, ContactView, TicketDetail, View
 from contactd.telephony import pbx as pbx_module
 from contactd.telephony.calls import State as CallState
 from contactd.telephony.intake import Intake
+from contactd.telephony.ivr import Ivr
 from contactd.telephony.pbx import Pbx, Shared
+from contactd.telephony.service import Telephony
 from contactd.tickets.contact import Contact, Filed, Outcome, Replay, Source
 from contactd.tickets.paging import Page, PageState, Subject
 from contactd.tickets.service import TicketService
 from contactd.tickets.states import State
+from contactd.web.board import CallStage, LiveCall
 from tests.fakes.clock import FakeClock
 from tests.fakes.pbx import SECRET, USERNAME, FakePbx, first
 from tests.fakes.records import EPOCH, Recorder
@@ -42,6 +48,7 @@ from tests.fakes.waiting import eventually, until
 
 ZONE = "Asia/Shanghai"
 CALL_ID = "pbx1-1795140000.1"
+PAGE = f"page-{CALL_ID}-0"
 WANG = "Local/8613800000001@engineer-zh/n"
 LI = "Local/8613800000002@engineer-zh/n"
 STALE = "Local/8613800000077@engineer-zh/n"
@@ -80,6 +87,13 @@ class Office:
     def _look(self) -> None:
         if self.down:
             raise TemporaryFailure("the database is away")
+
+
+class NoIvr:
+    """Nobody asks anything."""
+
+    def handlers(self) -> dict[str, Any]:
+        return {}
 
 
 class Desk:
@@ -200,12 +214,15 @@ class Desk:
 
     def page(self, state: PageState = PageState.QUEUED) -> Page:
         return Page(
-            ref="page-7-0", ticket_id=1, ticket="26112000015", engineer="wang",
-            address="+8613800000001", state=state,
+            ref=PAGE, ticket_id=1, contact_id=1, step=0, ticket="26112000015",
+            engineer="wang", address="+8613800000001", state=state,
         )  # fmt: skip
 
 
-SUBJECT = Subject(ticket="26112000015", state=State.NEW, site="gz", vip=False, pbx="pbx1")
+SUBJECT = Subject(
+    ticket="26112000015", settled=False, assignee="", call_id=CALL_ID, site="gz", vip=False,
+    pbx="pbx1",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -302,6 +319,36 @@ async def test_with_the_database_away_a_call_costs_nothing_and_the_records_bring
         await until(lambda: pbx.health()[1].state is HealthState.UP)
 
 
+async def test_the_board_shows_who_rings_waits_and_talks_by_their_names(desk: Desk) -> None:
+    async with desk.connected() as pbx:
+        telephony = Telephony(agi=AgiSettings(), ivr=cast(Ivr, NoIvr()), pbxs=[pbx])
+        board = DeskBoard(
+            views=desk.views, telephony=telephony, rota=partial(desk_store.rota, desk.database),
+            clock=desk.clock, zone=ZONE,
+        )  # fmt: skip
+        desk.ring()
+        desk.tell("QueueCallerJoin", Queue="gz", Context="contactd-queue")
+        desk.tell("AgentCalled", MemberName="wang")
+        desk.tell("AgentCalled", MemberName="li")
+
+        async def shown(stage: CallStage) -> LiveCall | None:
+            call = next(iter((await board.snapshot()).calls), None)
+            return call if call and call.stage is stage and call.ticket else None
+
+        offered = await eventually(partial(shown, CallStage.OFFERED))
+        assert offered is not None
+        assert (offered.engineer, offered.site, offered.caller) == ("王伟, 李娜", "gz", FROM_GZ)
+        desk.tell("AgentConnect", MemberName="li")
+        talking = await eventually(partial(shown, CallStage.TALKING))
+        assert talking is not None
+        assert talking.engineer == "李娜"
+        now = await board.snapshot()
+    assert {site.key: site.name_zh for site in now.sites}["gz"] == "广州"
+    assert {duty.engineer for duty in now.duties if duty.site == "gz"} == {"王伟", "李娜"}
+    assert [ticket.number for ticket in now.tickets.latest] == [talking.ticket]
+    assert now.at == desk.clock.now()
+
+
 # Truth path
 
 
@@ -367,6 +414,48 @@ async def test_missing_files_are_named_with_the_setting_to_look_at(desk: Desk) -
         desk.write()
         desk.signals.raise_here(Topic.REPLAY)
         await until(lambda: str(desk.cel) not in pbx.health()[1].detail)
+
+
+@on_sqlite
+async def test_records_that_cannot_be_read_are_down_until_they_can(desk: Desk) -> None:
+    desk.cel.unlink()
+    desk.cel.mkdir()
+    async with desk.connected() as pbx:
+        await until(lambda: pbx.health()[1].state is HealthState.DOWN)
+        assert f"cannot read {desk.cel}" in pbx.health()[1].detail
+        desk.cel.rmdir()
+        desk.write()
+        await until(lambda: pbx.health()[1].state is HealthState.UP)
+
+
+@on_sqlite
+async def test_a_damaged_file_is_named_and_the_others_are_read(desk: Desk) -> None:
+    broken = desk.cel.with_name("cel.csv.1.gz")
+    broken.write_bytes(b"not compressed at all")
+    os.utime(broken, (EPOCH, EPOCH))
+    desk.records.in_menu()
+    desk.write()
+    desk.clock.advance(timedelta(minutes=5))
+    async with desk.connected() as pbx:
+        await desk.final()
+        await until(lambda: pbx.health()[1].detail != "")
+        health = pbx.health()[1]
+        assert (health.state, health.detail) == (
+            HealthState.DEGRADED, f"{broken} is damaged and skipped: restore or remove it",
+        )  # fmt: skip
+
+
+@on_sqlite
+async def test_a_clock_that_was_set_back_does_not_stop_the_reading(desk: Desk) -> None:
+    desk.records.in_menu()
+    desk.write()  # this call ends an hour from now
+    desk.clock.advance(timedelta(hours=-1))
+    read = REPLAY_ROWS.labels(pbx="pbx1", source="cel")._value
+    before = read.get()
+    async with desk.connected(replay_interval_s=0.02):
+        await until(lambda: read.get() > before)
+        desk.clock.advance(timedelta(hours=2))
+        await desk.final()
 
 
 # Reconnecting
@@ -564,12 +653,12 @@ async def test_a_page_is_dialled_with_what_its_dialplan_needs(desk: Desk) -> Non
         await send(pbx, desk.page())
     (sent,) = desk.exchange.actions("Originate")
     expected = {
-        "Channel": "Local/8613800000001@contactd-call/n", "ChannelId": "page-7-0",
+        "Channel": "Local/8613800000001@contactd-call/n", "ChannelId": PAGE,
         "Context": "contactd-page", "Exten": "s", "Timeout": "30000", "Async": "true",
     }  # fmt: skip
     assert expected.items() <= dict(sent).items()
     assert [value for key, value in sent if key == "Variable"] == [
-        "NOTIFICATION=page-7-0", "TICKET=26112000015", "SITE=gz", "LANG=zh", "WHAT=page-voicemail",
+        f"NOTIFICATION={PAGE}", "TICKET=26112000015", "SITE=gz", "LANG=zh", "WHAT=page-voicemail",
     ]  # fmt: skip
 
 
@@ -582,7 +671,7 @@ async def test_a_page_is_dialled_once_if_the_link_breaks_after_the_dialling(desk
         desk.exchange.faults.cut_after = set()
         await until(lambda: pbx.connected)
         await send(pbx, desk.page(PageState.SENDING))  # its channel lives
-    assert desk.exchange.dialled == ["page-7-0"]
+    assert desk.exchange.dialled == [PAGE]
     assert len(desk.exchange.actions("Originate")) == 1
 
 
@@ -595,13 +684,13 @@ async def test_a_page_that_was_dialled_and_is_over_is_known_from_the_records(des
     desk.exchange.faults.cut_after = set()
     desk.exchange.channels.clear()
     channel = desk.records.channel("Local/1@contactd-call-#", context="contactd-call", exten="1")
-    channel.uniqueid = channel.linkedid = "page-7-0"
+    channel.uniqueid = channel.linkedid = PAGE
     desk.records.row("CHAN_START", channel)
     desk.records.hang_up(channel)
     desk.write()
     async with desk.connected() as pbx:  # contactd was killed in between
         await send(pbx, desk.page(PageState.SENDING))
-    assert desk.exchange.dialled == ["page-7-0"]
+    assert desk.exchange.dialled == [PAGE]
 
 
 @on_sqlite
@@ -610,7 +699,7 @@ async def test_a_page_that_was_never_dialled_is_dialled_after_a_crash(desk: Desk
     desk.write()
     async with desk.connected() as pbx:
         await send(pbx, desk.page(PageState.SENDING))
-    assert desk.exchange.dialled == ["page-7-0"]
+    assert desk.exchange.dialled == [PAGE]
 
 
 @on_sqlite

@@ -1,10 +1,13 @@
 """Recordings of ended calls: fetched from the PBX's folder, whole, late, or not at all."""
 
+import errno
+import os
+import threading
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import structlog
@@ -136,6 +139,25 @@ async def test_a_recording_that_is_late_does_not_delay_the_voicemail(desk: Desk)
     with pytest.raises(TemporaryFailure, match="the recording of contact 7"):
         await desk.recordings.keep(EVENT)
     assert desk.shelf.attached == [(7, "voicemail", "2.wav")]
+
+
+async def test_a_file_that_may_not_be_read_is_tried_again_and_says_what_to_do(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.called(voicemail=f"{MONITOR}/1.wav")
+    desk.write(f"{MONITOR}/1.wav")
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "stat", _refuse)
+        with pytest.raises(TemporaryFailure, match=r"Permission denied.*operations\.md, 3\.9"):
+            await desk.recordings.keep(EVENT)
+    await desk.recordings.keep(EVENT)
+    assert desk.shelf.attached == [(7, "voicemail", "1.wav")]
+
+
+def _refuse(path: Path, **options: bool) -> NoReturn:
+    """Stand for a folder without permission, which tests that run as root cannot make."""
+    assert threading.current_thread() is not threading.main_thread()
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 async def test_the_same_event_again_keeps_nothing_twice(desk: Desk) -> None:

@@ -8,8 +8,9 @@ import pytest
 import redis.asyncio
 
 from contactd.errors import ConfigurationError
+from contactd.redis_signals import CHANNEL, RedisSignals
 from contactd.service import HealthState
-from contactd.signals import CHANNEL, RedisSignals, Signals, Topic, wait
+from contactd.signals import Signals, Topic, wait
 from tests.fakes.redis_server import RedisServer, redis_server
 
 

@@ -10,9 +10,10 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 
 from contactd.errors import TemporaryFailure
-from contactd.telephony.cel import cel_row
+from contactd.telephony.cel import Listing, cel_row
 from contactd.telephony.ledger import has_channel, hotline_calls
 from contactd.telephony.replay import MAX_RECORD_BYTES, Block, PbxFiles, PbxRecords, cel_rows
 from contactd.tickets.contact import Contact, Filed, Outcome, Replay
@@ -231,10 +232,27 @@ async def test_call_that_the_pbx_does_not_list_is_closed(desk: Desk) -> None:
     call = desk.pbx.arrive()
     desk.write()
     desk.wait(61)
-    await desk.records.look({call.uniqueid})
+    now = desk.clock.now().timestamp()
+    await desk.records.look(Listing(at=now, uniqueids=frozenset({call.uniqueid})))
     assert desk.store.final() == []
-    await desk.records.look(set())
+    await desk.records.look(Listing(at=now, uniqueids=frozenset()))
     assert desk.store.final() == [call.uniqueid]
+
+
+async def test_call_that_began_after_the_listing_is_not_closed_by_it(desk: Desk) -> None:
+    """However long the reading took, or contactd stood still, since the channels were listed."""
+    listed = Listing(at=desk.clock.now().timestamp(), uniqueids=frozenset())
+    desk.wait(1)
+    call = desk.pbx.arrive()
+    desk.write()
+    desk.wait(300)
+    await desk.records.look(listed)
+    assert desk.store.final() == []
+    desk.pbx.hang_up(call)
+    desk.write()
+    desk.wait(3)
+    await desk.records.look(listed)
+    assert desk.store.outcomes() == [Outcome.ABANDONED_GREETING]
 
 
 # Rotation
@@ -286,6 +304,72 @@ async def test_compressed_and_dated_files_are_read_too(desk: Desk) -> None:
     desk.wait(3)
     await desk.records.look()
     assert len(desk.store.final()) == 2
+
+
+def packed(desk: Desk, *, size: int, damage: Callable[[bytes], bytes]) -> Path:
+    """Write a rotated file of at least `size` bytes that is damaged after compression."""
+    while len(desk.pbx.rows) * 200 < size:
+        desk.pbx.greeting_only()
+    desk.write()
+    older = rotate(desk.cel, 2)
+    path = older.with_name("cel.csv.2.gz")
+    path.write_bytes(damage(gzip.compress(older.read_bytes())))
+    os.utime(path, (EPOCH - 120, EPOCH - 120))
+    older.unlink()
+    return path
+
+
+DAMAGES = [
+    lambda whole: whole[: len(whole) // 2],
+    lambda whole: whole[: len(whole) // 2] + b"\xff" * 64 + whole[len(whole) // 2 + 64 :],
+    lambda whole: b"not compressed at all\n",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("size", [1_000, 4 * MAX_RECORD_BYTES])
+async def test_damaged_file_is_named_and_stops_nothing(
+    desk: Desk, size: int, damage: Callable[[bytes], bytes]
+) -> None:
+    broken = packed(desk, size=size, damage=damage)
+    call = desk.pbx.answered()
+    desk.write()
+    desk.wait(3)
+    with structlog.testing.capture_logs() as logged:
+        looks = [await desk.records.look() for _ in range(3)]
+    assert call.uniqueid in desk.store.final()
+    assert [look.damaged for look in looks] == [(broken,)] * 3
+    told = [entry["file"] for entry in logged if entry["event"] == "replay.file_damaged"]
+    assert told == [str(broken)]
+    found = await hotline_calls(
+        desk.cel, day=date(2026, 11, 20), zone="Asia/Shanghai", hotline_contexts=["hotline"]
+    )
+    assert call.uniqueid in found
+    assert await has_channel(desk.cel, call.uniqueid)
+    assert not await has_channel(desk.cel, "page-7-0")
+
+
+async def test_damaged_file_is_left_for_the_next_one_once_there_is_one(desk: Desk) -> None:
+    packed(desk, size=4 * MAX_RECORD_BYTES, damage=DAMAGES[0])
+    await desk.records.look()
+    call = desk.pbx.greeting_only()
+    desk.write()
+    desk.wait(3)
+    await desk.records.look()
+    assert call.uniqueid in desk.store.final()
+
+
+async def test_file_that_is_being_compressed_is_not_called_damaged(desk: Desk) -> None:
+    call = desk.pbx.greeting_only()
+    desk.write()
+    older = rotate(desk.cel)
+    older.with_name("cel.csv.1.gz").write_bytes(gzip.compress(older.read_bytes())[:20])
+    later = desk.pbx.in_menu()
+    desk.write()
+    desk.wait(3)
+    look = await desk.records.look()
+    assert look.damaged == ()
+    assert desk.store.final() == [call.uniqueid, later.uniqueid]
 
 
 async def test_renamed_file_may_get_a_last_row_before_the_next_is_begun(desk: Desk) -> None:

@@ -301,8 +301,3 @@ async def test_people_are_those_of_the_file_and_those_who_called(
         ("", "", ("+8613700000001",)),
     ]
     assert len(await views.people(limit=1)) == 1
-
-
-async def test_the_outbox_is_told(views: Views, tickets: TicketService) -> None:
-    await call(tickets, "13700000001")
-    assert (await views.outbox_figures()).waiting == 1

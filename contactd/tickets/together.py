@@ -1,0 +1,91 @@
+"""Lets requests that come at the same time share one transaction, as databases group commits.
+
+Whoever comes while nothing is under way is served at once, alone: nobody waits for company.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from contactd.errors import TemporaryFailure
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting(Generic[Request, Answer]):
+    request: Request
+    answer: "asyncio.Future[Answer]"
+
+
+class Together(Generic[Request, Answer]):
+    """`serve` does several requests in one go, all or none, and answers them in their order.
+
+    Two requests of the same `key` never share a go. There is no task of its own: whoever's turn
+    it is serves everybody who waits, up to `most`.
+    """
+
+    def __init__(
+        self,
+        serve: Callable[[Sequence[Request]], Awaitable[Sequence[Answer]]],
+        *,
+        key: Callable[[Request], Hashable],
+        most: int,
+    ) -> None:
+        self._serve = serve
+        self._key = key
+        self._most = most
+        self._turn = asyncio.Lock()
+        self._waiting: list[_Waiting[Request, Answer]] = []
+
+    async def ask(self, request: Request) -> Answer:
+        """Return the answer to `request`.
+
+        Raises:
+            TemporaryFailure: who was serving it was cancelled, or as `serve`.
+        """
+        mine = _Waiting[Request, Answer](request, asyncio.get_running_loop().create_future())
+        self._waiting.append(mine)
+        try:
+            async with self._turn:
+                while not mine.answer.done():
+                    await self._go()
+        except BaseException:
+            if mine in self._waiting:  # cancelled before its turn came
+                self._waiting.remove(mine)
+            raise
+        return mine.answer.result()
+
+    async def _go(self) -> None:
+        batch: dict[Hashable, _Waiting[Request, Answer]] = {}
+        for one in self._waiting:
+            if len(batch) < self._most:
+                batch.setdefault(self._key(one.request), one)
+        group = list(batch.values())
+        self._waiting = [one for one in self._waiting if one not in group]
+        if not await self._shared(group):
+            for one in group:
+                await self._shared([one])
+
+    async def _shared(self, group: Sequence[_Waiting[Request, Answer]]) -> bool:
+        """Serve `group`; return False if that failed because of one of them, nobody knows which."""
+        try:
+            answers = await self._serve([one.request for one in group])
+        except Exception as error:  # handed to those whose request it was, who raise it
+            if len(group) > 1 and not isinstance(error, TemporaryFailure):
+                return False
+            for one in group:
+                one.answer.set_exception(error)
+                one.answer.exception()  # read: whoever asked may be gone
+        except BaseException:
+            gone = TemporaryFailure("who was serving it was cancelled")
+            for one in group:
+                one.answer.set_exception(gone)
+                one.answer.exception()
+            raise
+        else:
+            for one, answer in zip(group, answers, strict=True):
+                one.answer.set_result(answer)
+        return True
