@@ -89,9 +89,7 @@ async def _levels(desk: DeskLab, folder: Path) -> list[tuple[Level, Level]]:
     return levels
 
 
-async def _with_constants(
-    desk: DeskLab, table: Path, do: Callable[[], Awaitable[Level]]
-) -> Level:
+async def _with_constants(desk: DeskLab, table: Path, do: Callable[[], Awaitable[Level]]) -> Level:
     where = (desk.pbx.host, str(desk.lab.agi_port), str(table))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.constants", *where), stdout=asyncio.subprocess.PIPE
@@ -155,7 +153,16 @@ async def _level(desk: DeskLab, folder: Path, callers: int) -> Level:
         began = time.perf_counter()
         statistics = folder / "callers.stat"
         statistics.unlink(missing_ok=True)
-        people = ("-sf", str(SIP / "caller.xml"), "-s", DID, "-inf", str(numbers), "-p", str(rtp + 801))
+        people = (
+            "-sf",
+            str(SIP / "caller.xml"),
+            "-s",
+            DID,
+            "-inf",
+            str(numbers),
+            "-p",
+            str(rtp + 801),
+        )
         load = ("-r", "200", "-l", str(callers), "-m", str(total), "-trace_stat", "-fd", "1")
         async with _sipp(
             *people, *load, "-stf", str(statistics), "-i", host, "-mi", host, "-mp", str(rtp + 400),

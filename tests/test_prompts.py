@@ -59,7 +59,7 @@ def test_every_sound_that_the_dialplan_names_exists(prompts: ModuleType) -> None
     wanted = prompts.plan([prompts.TABLE], None)
     dialplan = (ROOT / "etc" / "asterisk" / "contactd.conf").read_text(encoding="utf-8")
     for word in dialplan.replace("&", " ").replace(",", " ").replace("(", " ").split():
-        name = word.strip(")").removeprefix("contactd/")
+        name = word.strip(")}").removeprefix("contactd/")
         if word.startswith("contactd/") and name and name[0] != "$" and "$" not in name:
             assert f"zh/contactd/{name}" in wanted, word
 

@@ -382,9 +382,9 @@ def _postgresql(url: URL, *, size: int, is_bounded: bool = True) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "handle_error")
     def _judge(context: ExceptionContext) -> None:
         failure = context.original_exception
-        # A server that does not answer would not answer a ROLLBACK either: hang up.
+        # SQLAlchemy hangs up on a server that does not answer: on every connection, not on one.
         if isinstance(failure, TimeoutError):
-            context.is_disconnect = True
+            context.invalidate_pool_on_disconnect = True
         # "Failing row contains (…)": personal data, on their way into a traceback.
         if getattr(failure.__cause__, "detail", None):
             failure.__cause__.detail = None  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ from contactd.store.repositories import call_facts
 from contactd.store.schema import attachments, contacts, notifications, outbox, people, tickets
 from contactd.tickets.contact import Blob, Contact, Medium, Outcome
 from contactd.tickets.events import Due, PageDue
-from contactd.tickets.paging import UNSETTLED, Page, PageState, Subject, next_step
+from contactd.tickets.paging import UNSETTLED, Page, PageState, Settled, Subject, next_step
 from contactd.tickets.states import OPEN, State
 
 _PAGE: Final = (
@@ -129,7 +129,7 @@ class Paging:
             if found["state"] == PageState.TAKEN.value:
                 return True
             subject = await _subject(work.connection, found["contact_id"])
-            if subject is None or subject.settled:
+            if subject is None or not _may_settle(subject, found["engineer"]):
                 return False
             await work.connection.execute(
                 update(notifications)
@@ -201,16 +201,27 @@ async def _subject(connection: AsyncConnection, contact_id: int) -> Subject | No
     ended_at = (facts.ended_at if facts else None) or row["received_at"]
     # Somebody who had the ticket before this contact need not know of it.
     taken_since = row["acknowledged_at"] is not None and row["acknowledged_at"] >= ended_at
-    over = State(row["state"]) not in OPEN
+    reasons = {
+        Settled.OVER: State(row["state"]) not in OPEN,
+        Settled.PAGE: row["page_taken"],
+        Settled.CALL: row["answered_later"],
+        Settled.TICKET: taken_since,
+    }
     return Subject(
         ticket=row["number"],
-        settled=over or taken_since or row["page_taken"] or row["answered_later"],
+        settled=next((reason for reason, holds in reasons.items() if holds), None),
         assignee=row["assignee"] or "",
         call_id=row["external_id"],
         site=row["site"] or "",
         vip=row["vip"],
         pbx=facts.pbx if facts else "",
     )
+
+
+def _may_settle(subject: Subject, engineer: str) -> bool:
+    """Whether the page of `engineer` can still be what settles the matter."""
+    own = subject.settled is Settled.TICKET and subject.assignee == engineer
+    return subject.settled is None or own
 
 
 def _page(row: RowMapping) -> Page:

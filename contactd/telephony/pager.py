@@ -14,7 +14,7 @@ from contactd.clock import Clock
 from contactd.errors import PermanentFailure, TemporaryFailure
 from contactd.log import get_logger
 from contactd.metrics import PAGES
-from contactd.routing.oncall import ANYWHERE, Engineer, Rota, on_duty
+from contactd.routing.oncall import ANYWHERE, FLOOR_KEY, Engineer, Rota, on_duty
 from contactd.tickets.contact import Contact, Outcome
 from contactd.tickets.events import CallEnded, PageDue
 from contactd.tickets.paging import UNSETTLED, Page, PageBook, PageState, Subject
@@ -137,9 +137,10 @@ class Pager:
 
     async def _take(self, page: Page) -> str:
         """Let the person have the matter; the ticket stays with whoever has it already."""
-        won = await self._book.settle(page.ref)
+        # The ticket first: whatever ends us in between, somebody has it.
+        has_ticket = await self._tickets.take(page.ticket_id, page.engineer, how="page")
+        won = await self._book.settle(page.ref) or (has_ticket and page.engineer == FLOOR_KEY)
         if won:
-            await self._tickets.take(page.ticket_id, page.engineer, how="page")
             await self._journal(page.ticket_id, "page.taken", page.engineer, page.step)
         PAGES.labels(outcome="taken" if won else "late").inc()
         return "taken" if won else "late"

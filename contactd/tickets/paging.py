@@ -38,15 +38,24 @@ class Page:
     state: PageState
 
 
+class Settled(StrEnum):
+    """Why nobody need be rung about a contact any more."""
+
+    OVER = "over"  # the ticket is closed or cancelled
+    PAGE = "page"  # somebody pressed 1
+    CALL = "call"  # the requester has reached somebody since
+    TICKET = "ticket"  # somebody has taken the ticket since
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What a page is about, as it is now.
 
-    `settled`: somebody has taken it since, or the ticket is over; nobody need be rung.
+    `settled` says why nobody need be rung any more; None while somebody has to be.
     """
 
     ticket: str
-    settled: bool
+    settled: Settled | None
     assignee: str  # key of who has the ticket, "" if nobody
     call_id: str
     site: str

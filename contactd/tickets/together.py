@@ -46,7 +46,8 @@ class Together(Generic[Request, Answer]):
         Raises:
             TemporaryFailure: who was serving it was cancelled, or as `serve`.
         """
-        mine = _Waiting[Request, Answer](request, asyncio.get_running_loop().create_future())
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        mine = _Waiting(request, answer)
         self._waiting.append(mine)
         try:
             async with self._turn:

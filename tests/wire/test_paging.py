@@ -21,7 +21,7 @@ from contactd.tickets.contact import (
     Replay,
 )
 from contactd.tickets.events import PageDue
-from contactd.tickets.paging import Page, PageState, next_step
+from contactd.tickets.paging import Page, PageState, Settled, next_step
 from contactd.tickets.service import TicketService
 from tests.fakes.clock import FakeClock
 
@@ -134,11 +134,11 @@ async def test_the_subject_is_the_ticket_as_it_is_now(
 ) -> None:
     before = await book.subject(due)
     assert before is not None
-    assert (before.ticket, before.settled, before.pbx) == (filed.ticket, False, "pbx1")
+    assert (before.ticket, before.settled, before.pbx) == (filed.ticket, None, "pbx1")
     await tickets.take(filed.ticket_id, "wang", how="page")
     after = await book.subject(due)
     assert after is not None
-    assert after.settled
+    assert after.settled is Settled.TICKET
     assert await book.subject(replace(due, contact_id=999)) is None
 
 

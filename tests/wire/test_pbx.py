@@ -452,7 +452,8 @@ async def test_a_clock_that_was_set_back_does_not_stop_the_reading(desk: Desk) -
     desk.clock.advance(timedelta(hours=-1))
     read = REPLAY_ROWS.labels(pbx="pbx1", source="cel")._value
     before = read.get()
-    async with desk.connected(replay_interval_s=0.02):
+    desk.exchange.stop()  # a connection would be a reason to look again
+    async with desk.following(replay_interval_s=0.02):
         await until(lambda: read.get() > before)
         desk.clock.advance(timedelta(hours=2))
         await desk.final()
