@@ -30,7 +30,7 @@ from contactd.lab.desk import DID, DeskLab, open_desk
 
 SITES: Final = 100  # each with one engineer: no caller ever waits for a person
 LEVELS: Final = (10, 20, 40, 80)  # callers at a time
-CALLS_PER_LEVEL: Final = {10: 100, 20: 200, 40: 400, 60: 600, 80: 600}
+CALLS_PER_LEVEL: Final = {10: 100, 20: 200, 40: 400, 60: 600, 80: 600, 120: 900}
 WITHIN_S: Final = 60.0  # for a level
 SIP: Final = Path(__file__).with_name("sip")
 

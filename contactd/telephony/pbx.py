@@ -119,6 +119,7 @@ class Pbx:
         self._troubles: dict[str, str] = {}  # loop -> why its last turn failed
         self._unread: tuple[str, ...] = ()  # what is wrong with the PBX's files
         self._list_again_at = float("-inf")  # event loop's clock
+        self._keys: frozenset[str] | None = None  # of the engineers
 
     # The service
 
@@ -247,11 +248,14 @@ class Pbx:
                 log.warning("call.answer_not_noted_yet", reason=str(failure))
 
     async def _engineers(self) -> frozenset[str]:
-        try:
-            rota = await self._shared.rota()
-        except TemporaryFailure:
-            return frozenset()
-        return frozenset(engineer.key for engineer in rota.engineers)
+        """Return the keys of all engineers; since the members were written, without looking."""
+        if self._keys is None:
+            try:
+                rota = await self._shared.rota()
+            except TemporaryFailure:
+                return frozenset()
+            return _keys(rota)
+        return self._keys
 
     async def _on_connected(self, ami: Ami) -> None:
         """Ask the PBX how things are, and believe it."""
@@ -324,6 +328,7 @@ class Pbx:
 
     async def _write_members(self, queue_events: list[AmiEvent]) -> None:
         rota = await self._shared.rota()
+        self._keys = _keys(rota)  # before any of them can be rung
         now = self._clock.now()
         want = roster.wanted(
             rota.sites,
@@ -370,3 +375,7 @@ class Pbx:
 
     def live_calls(self) -> tuple[tuple[LiveCall, Filed | None], ...]:
         return tuple((call, self.filed.get(call.call_id)) for call in self.calls.snapshot())
+
+
+def _keys(rota: Rota) -> frozenset[str]:
+    return frozenset(engineer.key for engineer in rota.engineers)

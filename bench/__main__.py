@@ -1,0 +1,113 @@
+"""`python -m bench [--only NAME]`: measures, prints a table, keeps it in docs/performance.md.
+
+NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`) or one figure of it
+(`ring_p99`). The figures also go to bench/out/latest.json; those that were not measured now stay as
+they were.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from bench import calls, daemon, hotline, manager, records
+from bench.figures import Figure, Judged, markdown, plain
+from contactd.lab.asterisk import LabError
+
+OUT: Final = Path(__file__).parent / "out" / "latest.json"
+PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN: Final = "<!-- figures: written by `make bench` -->"
+END: Final = "<!-- end of figures -->"
+
+# Which figures one measurement yields, in the order of the table.
+MEASUREMENTS: Final[Mapping[tuple[str, ...], Callable[[], Awaitable[Sequence[Figure]]]]] = {
+    ("ring_p50", "ring_p99", "filing_p50", "filing_p99"): hotline.measure,
+    ("calls",): calls.measure,
+    ("ami",): manager.measure,
+    ("replay",): records.measure,
+    ("start", "start_new", "memory"): daemon.measure,
+}
+ORDER: Final = [name for names in MEASUREMENTS for name in names]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", metavar="NAME", help="one benchmark, or one figure")
+    only = parser.parse_args(argv).only
+    wanted = [name for name in ORDER if only in (None, name, name.partition("_")[0])]
+    if not wanted:
+        parser.error(f"there is no {only}: {', '.join(ORDER)}")
+    try:
+        found = asyncio.run(_measure(wanted))
+    except LabError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return os.EX_UNAVAILABLE
+    print(plain(found))
+    figures = _merged(found)
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(
+        json.dumps([one.as_json() for one in figures], ensure_ascii=False, indent=2) + "\n",
+        encoding="utf-8",
+    )
+    _keep(figures)
+    return os.EX_OK if all(one.met is not False for one in found) else 1
+
+
+async def _measure(wanted: Sequence[str]) -> list[Figure]:
+    found: list[Figure] = []
+    for names, measure in MEASUREMENTS.items():
+        if not set(names) & set(wanted):
+            continue
+        began = time.monotonic()
+        print(f"{', '.join(name for name in names if name in wanted)} …", flush=True)
+        found += [one for one in await measure() if one.name in wanted]
+        print(f"  {time.monotonic() - began:.0f} s", flush=True)
+    return found
+
+
+def _merged(found: Sequence[Figure]) -> list[Figure]:
+    """Return what was found now and, of the rest, what was found before."""
+    figures = {one.name: one for one in _before()} | {one.name: one for one in found}
+    return [figures[name] for name in ORDER if name in figures]
+
+
+def _before() -> list[Figure]:
+    try:
+        rows = json.loads(OUT.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    return [
+        Figure(
+            name=row["name"],
+            what=row["what"],
+            unit=row["unit"],
+            ours=row["ours"],
+            bare=row["bare"],
+            judged=Judged(row["judged"]),
+            target=row["target"],
+        )
+        for row in rows
+    ]
+
+
+def _keep(figures: Sequence[Figure]) -> None:
+    """Put the table into the page, between its marks; what was written by hand stays."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{PAGE} has lost its marks: {BEGIN} … {END}")
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python"
+    table = f"\n{when} {platform.python_version()}.\n\n{markdown(figures)}\n"
+    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
