@@ -220,7 +220,7 @@ class Desk:
 
 
 SUBJECT = Subject(
-    ticket="26112000015", settled=False, assignee="", call_id=CALL_ID, site="gz", vip=False,
+    ticket="26112000015", settled=None, assignee="", call_id=CALL_ID, site="gz", vip=False,
     pbx="pbx1",
 )  # fmt: skip
 
