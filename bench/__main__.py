@@ -1,8 +1,8 @@
 """`python -m bench [--only NAME]`: measures, prints a table, keeps it in docs/performance.md.
 
-NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`) or one figure of it
-(`ring_p99`). The figures also go to bench/out/latest.json; those that were not measured now stay as
-they were.
+NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`) or one figure
+of it (`ring_p99`). The figures also go to bench/out/latest.json; those that were not measured now
+stay as they were.
 """
 
 import argparse

@@ -1,12 +1,13 @@
 """calls: how many complete calls a second this machine takes, with full ticketing and without.
 
-A complete call: the caller is asked for at contactd, queued, an engineer's phone rings, answers, presses
-1, talks for a moment and hangs up, which ends the caller's call. sipp plays both. The bare thing is
-the same PBX and dialplan with a FastAGI server that answers from a table (`constants.py`).
+A complete call: the caller is asked for at contactd, queued, an engineer's phone rings, answers,
+presses 1, talks for a moment and hangs up, which ends the caller's call. sipp plays both. The bare
+thing is the same PBX and dialplan with a FastAGI server that answers from a table
+(`constants.py`).
 
 The loop is closed: so many callers at a time, each dials again as soon as the last call has ended.
-The rate is the highest of all levels at which every call was complete (and, with contactd, ticketed
-before it was queued). Both kinds are measured in turn, level by level.
+The rate is the highest of all levels at which every call was complete (and, with contactd,
+ticketed before it was queued). Both kinds are measured in turn, level by level.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +32,7 @@ from contactd.lab.desk import DID, DeskLab, open_desk
 
 SITES: Final = 100  # each with one engineer: no caller ever waits for a person
 LEVELS: Final = (10, 20, 40, 80)  # callers at a time
-CALLS_PER_LEVEL: Final = {10: 100, 20: 200, 40: 400, 60: 600, 80: 600, 120: 900}
+CALLS_PER_LEVEL: Final = {20: 300, 40: 600, 60: 900, 80: 900, 120: 900}
 WITHIN_S: Final = 60.0  # for a level
 SIP: Final = Path(__file__).with_name("sip")
 
@@ -81,8 +83,8 @@ async def _levels(desk: DeskLab, folder: Path) -> list[tuple[Level, Level]]:
     table.write_text("\n".join(lines), encoding="utf-8")
     levels = []
     for callers in LEVELS:
-        bare = await _with_constants(desk, table, lambda n=callers: _level(desk, folder, n))
-        ours = await _with_contactd(desk, lambda n=callers: _level(desk, folder, n))
+        bare = await _with_constants(desk, table, partial(_level, desk, folder, callers))
+        ours = await _with_contactd(desk, partial(_level, desk, folder, callers))
         levels.append((ours, bare))
         if ours.failed and bare.failed:
             break

@@ -1,7 +1,7 @@
 """A FastAGI server that decides nothing: the dialplan's questions get answers from a table.
 
-`python -m bench.constants HOST PORT TABLE`: each line of TABLE is a caller's number, a space, and the
-answer. It reads no more of a question than the caller's number and keeps nothing.
+`python -m bench.constants HOST PORT TABLE`: each line of TABLE is a caller's number, a space, and
+the answer. It reads no more of a question than the caller's number and keeps nothing.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """memory and start: the daemon beside an idle PBX.
 
 Memory is VmRSS once it has stopped moving, of a daemon that was started again on a database that
-it had (the usual case); the bare thing is a Python that has imported aiohttp and waits. Start is from
-the process being spawned to /readyz saying 200, asked every 10 ms; the bare thing is `python -c pass`.
-`start_new` is the first start: no database yet.
+it had (the usual case); the bare thing is a Python that has imported aiohttp and waits. Start is
+from the process being spawned to /readyz saying 200, asked every 10 ms; the bare thing is `python
+-c pass`. `start_new` is the first start: no database yet.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ async def _memory(desk: DeskLab) -> Figure:
 async def _settled(pid: int) -> float:
     """Return the process's resident memory once it does not move any more."""
     readings: list[float] = []
-    while len(readings) < MOST_LOOKS and len(set(readings[-SETTLED:])) != 1 or len(readings) < 10:
+    while len(readings) < 10 or (len(readings) < MOST_LOOKS and len(set(readings[-SETTLED:])) != 1):
         await asyncio.sleep(LOOK_S)
         readings.append(_resident(pid))
     return max(readings[-SETTLED:])

@@ -1,10 +1,10 @@
 """ring and filing: what contactd adds before an engineer's phone rings, at five calls a second.
 
-Each call is hung up as soon as the phone rings. Calls come in blocks, bare and ours in turn, so that
-whatever else the machine does falls on both. Both ends of a call are stamped by the public network's
-Asterisk (its AMI's microseconds): its INVITE leaving, and the PBX's INVITE to the phone arriving.
-Filing is stamped by the PBX itself: from the call's CHAN_START in CEL to the row that it writes once
-contactd has said "ok", which is after the commit.
+Each call is hung up as soon as the phone rings. Calls come in blocks, bare and ours in turn, so
+that whatever else the machine does falls on both. Both ends of a call are stamped by the public
+network's Asterisk (its AMI's microseconds): its INVITE leaving, and the PBX's INVITE to the phone
+arriving. Filing is stamped by the PBX itself: from the call's CHAN_START in CEL to the row that it
+writes once contactd has said "ok", which is after the commit.
 """
 
 import asyncio

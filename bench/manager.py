@@ -1,10 +1,10 @@
 """ami: how many manager events one core takes, ours against raw panoramisk.
 
 The events are those of real calls as the shipped event filter lets them through
-(`tests/transcripts/ami-22-calls.txt`), sent over a loopback socket by another process as fast as they
-are taken. Ours is all that happens to an event in the daemon before somebody works on it: decoded,
-parsed, passed on in order and followed by the call tracker. Raw panoramisk gives each to a callback that
-only counts. What is measured is the processor time of the receiving process.
+(`tests/transcripts/ami-22-calls.txt`), sent over a loopback socket by another process as fast as
+they are taken. Ours is all that happens to an event in the daemon before somebody works on it:
+decoded, parsed, passed on in order and followed by the call tracker. Raw panoramisk gives each to
+a callback that only counts. What is measured is the processor time of the receiving process.
 
 `python -m bench.manager {ours,bare} PORT` is that process, `send` the other one.
 """
@@ -136,7 +136,7 @@ async def ours(port: int) -> float:
         """Ask nothing."""
 
     ami = Ami(
-        AmiSettings(name="bench", host="127.0.0.1", port=port, username="x", secret="x"),  # noqa: S106
+        AmiSettings(name="bench", host="127.0.0.1", port=port, username="x", secret="x"),
         on_event=follow,
         on_connected=connected,
         wanted=EVENTS | {"FullyBooted"},
@@ -148,7 +148,7 @@ async def ours(port: int) -> float:
 
 async def bare(port: int) -> float:
     watch = _Stopwatch()
-    manager = Manager(host="127.0.0.1", port=port, username="x", secret="x", ping_delay=3600)  # noqa: S106
+    manager = Manager(host="127.0.0.1", port=port, username="x", secret="x", ping_delay=3600)
 
     def see(_manager: Manager, event: Message) -> None:
         watch.see(event.event)

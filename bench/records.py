@@ -1,12 +1,11 @@
 """replay: how long contactd takes to file what it missed, for 100,000 rows of CEL.
 
-The rows are those of real calls (`tests/transcripts/cel-22-calls.csv`: answered, abandoned, voicemail,
-passed on, transferred, two tiers), repeated with other times, ids and callers, and overlapping as calls
-do. They are read from the disk and filed into a new SQLite database, batch by batch, each with its
-fsync. The bare thing is `csv.reader` over the same file.
+The rows are those of real calls (`tests/transcripts/cel-22-calls.csv`: answered, abandoned,
+voicemail, passed on, transferred, two tiers), repeated with other times, ids and callers, and
+overlapping as calls do. They are read from the disk and filed into a new SQLite database, batch by
+batch, each with its fsync. The bare thing is `csv.reader` over the same file.
 """
 
-import asyncio
 import csv
 import re
 import tempfile

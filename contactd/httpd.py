@@ -44,7 +44,6 @@ SESSION_COOKIE: Final = "contactd_session"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 HEAD_BYTES: Final = 8190  # a request line, and a header field; nginx and Apache take 8 KiB, too
 STALL_S: Final = 30.0  # an answer that the peer does not take for so long is given up
-SILENT_GRACE_S: Final = 0.1  # a full house: who has not asked by then makes room
 DRAIN_S: Final = 5.0  # what a stop gives to requests in hand, unless told otherwise
 QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics", "/static"})  # logged as debug
 
@@ -387,14 +386,14 @@ class Crowd:
     def __init__(self, most: int) -> None:
         self.most = most
         self.peers: set[Peer] = set()
-        self.silent: dict[Peer, float] = {}  # since when (loop time) we wait for a request's head
+        self.silent: dict[Peer, None] = {}  # who owes us a request's head, the longest silent first
 
     def has_room(self) -> bool:
         """Return whether one more may come in; the longest silent one may have to go for it."""
         if len(self.peers) < self.most:
             return True
-        oldest, since = next(iter(self.silent.items()), (None, 0.0))
-        if oldest is None or asyncio.get_running_loop().time() - since < SILENT_GRACE_S:
+        oldest = next(iter(self.silent), None)
+        if oldest is None:
             return False
         oldest.evict()
         return True
@@ -402,7 +401,7 @@ class Crowd:
     def wait_for(self, peer: "Peer") -> None:
         """Count `peer` in; it owes us a request."""
         self.peers.add(peer)
-        self.silent[peer] = asyncio.get_running_loop().time()
+        self.silent[peer] = None
 
     def has_asked(self, peer: "Peer") -> None:
         self.silent.pop(peer, None)

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from contactd.store.engine import Database, migrate
 from contactd.tickets.model import TicketPolicy
@@ -18,6 +20,12 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.postgres import PostgresServer, postgres_server
 
 TEMPLATE = "template_contactd"
+
+# Two workers, a PBX and a database share two cores: how long an example takes says nothing.
+hypothesis_settings.register_profile(
+    "contactd", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("contactd")
 
 
 @pytest.fixture

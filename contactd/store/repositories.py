@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import RowMapping, bindparam, func, insert, select, text, update
+from sqlalchemy import RowMapping, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
@@ -103,6 +103,11 @@ _SEEN: Final = (
 
 _BRANCHES: Final = select(
     sites.c.key, sites.c.queue, sites.c.language, sites.c.zone, sites.c.area_code
+).where(
+    or_(
+        sites.c.key.in_(bindparam("keys", expanding=True)),
+        sites.c.area_code.in_(bindparam("area_codes", expanding=True)),
+    )
 )
 _ENGINEER_NAME: Final = select(people.c.name).where(people.c.key == bindparam("key"))
 _ENGINEERS: Final = select(people.c.key, people.c.id).where(
@@ -185,8 +190,11 @@ class SqlPeople:
                     found[address] = Caller(person=_person(row), ticket=ticket)
         return found
 
-    async def branches(self) -> dict[str, Branch]:
-        rows = await self._connection.execute(_BRANCHES)
+    async def branches(
+        self, keys: Collection[str], area_codes: Collection[str]
+    ) -> dict[str, Branch]:
+        wanted = {"keys": sorted(keys), "area_codes": sorted(area_codes)}
+        rows = await self._connection.execute(_BRANCHES, wanted)
         return {row["key"]: Branch(**row) for row in rows.mappings()}
 
     async def add(self, slips: Sequence[PersonSlip]) -> list[int]:

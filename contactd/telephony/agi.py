@@ -31,7 +31,6 @@ LINE_LIMIT: Final = 2 * 1024  # bytes
 HEADER_LIMIT: Final = 8 * 1024  # bytes
 COMMAND_LIMIT: Final = 2_000  # bytes; Asterisk's buffer for one command is 2,048 (res_agi.c)
 REPLY_LINES: Final = 4  # "HANGUP" may come before "200 result=1"
-SILENT_GRACE_S: Final = 0.1  # a full house: who has not asked by then makes room
 LOG_EVERY_S: Final = 1.0  # a flood of peers is one line a second and reason, and exact in metrics
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029",\\\ud800-\udfff]+')
@@ -126,7 +125,6 @@ def answer_command(values: Sequence[str]) -> bytes:
 class _Peer:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    since: float  # loop time
     evicted: bool = False
 
 
@@ -208,7 +206,7 @@ class AgiListener:
             self._count_refused(Reason.FULL)
             writer.transport.abort()
             return
-        peer = _Peer(reader, writer, asyncio.get_running_loop().time())
+        peer = _Peer(reader, writer)
         self._peers.add(peer)
         self._silent[peer] = None
         self._tasks.create_task(self._serve(peer), name="agi-peer")
@@ -219,8 +217,6 @@ class AgiListener:
             return True
         oldest = next(iter(self._silent), None)
         if oldest is None:
-            return False
-        if asyncio.get_running_loop().time() - oldest.since < SILENT_GRACE_S:
             return False
         oldest.evicted = True
         self._release(oldest)

@@ -26,7 +26,11 @@ class Conflict(TemporaryFailure):
 class People(Protocol):
     async def callers(self, addresses: Collection[Address]) -> Mapping[Address, Caller]: ...
 
-    async def branches(self) -> Mapping[str, Branch]: ...
+    async def branches(
+        self, keys: Collection[str], area_codes: Collection[str]
+    ) -> Mapping[str, Branch]:
+        """Return the sites of these keys, and those that have one of the area codes."""
+        ...
 
     async def add(self, slips: Sequence[PersonSlip]) -> list[int]:
         """Store new people with their addresses; return their ids in the same order."""

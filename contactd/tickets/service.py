@@ -16,7 +16,7 @@ from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, Tick
 from contactd.tickets.journal import Entry
 from contactd.tickets.model import Decision, Progress, Ticket, TicketPolicy
 from contactd.tickets.numbers import day_key, digits_of, is_valid, numbered
-from contactd.tickets.people import PHONE, Address, Branch, address_of
+from contactd.tickets.people import PHONE, Address, address_of
 from contactd.tickets.phone import area_code
 from contactd.tickets.ports import Conflict, NewWork, UnitOfWork
 from contactd.tickets.states import Action
@@ -190,7 +190,7 @@ class TicketService:
             if ticket is None:
                 return None
             name = await work.people.engineer_name(ticket.assignee) if ticket.assignee else None
-            branch = (await work.people.branches()).get(ticket.site) if ticket.site else None
+            branches = await work.people.branches([ticket.site], []) if ticket.site else {}
         kind, until, overdue = model.promise(ticket, self._policy, self._clock.now())
         return Progress(
             number=ticket.number,
@@ -200,7 +200,7 @@ class TicketService:
             promise=kind,
             promise_at=until,
             overdue=overdue,
-            zone=branch.zone if branch else self._policy.zone,
+            zone=branches[ticket.site].zone if branches else self._policy.zone,
         )
 
     async def _transact(self, do: Callable[[UnitOfWork], Awaitable[T]]) -> T:
@@ -246,9 +246,9 @@ class TicketService:
         people = [caller.person for caller in callers.values()]
         people += [each.person for each in seen.values()]
         addresses |= {address_of(each.contact, country=country) for each in seen.values()}
-        branches: Mapping[str, Branch] = {}
-        if any(person.site for person in people) or any(map(_has_area, addresses)):
-            branches = await work.people.branches()
+        sites = {person.site for person in people} - {""}
+        areas = {_area(address) for address in addresses} - {""}
+        branches = await work.people.branches(sites, areas) if sites or areas else {}
         return Known(seen=seen, callers=callers, branches=branches)
 
     async def _store(self, work: UnitOfWork, filing: Filing) -> None:
@@ -342,5 +342,5 @@ def _key(contact: Contact) -> ContactKey:
     return contact.medium, contact.external_id
 
 
-def _has_area(address: Address) -> bool:
-    return address.kind == PHONE and bool(area_code(address.value))
+def _area(address: Address) -> str:
+    return area_code(address.value) if address.kind == PHONE else ""

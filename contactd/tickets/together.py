@@ -1,14 +1,20 @@
 """Lets requests that come at the same time share one transaction, as databases group commits.
 
-Whoever comes while nothing is under way is served at once, alone: nobody waits for company.
+Whoever comes while nothing is under way is served at once, alone. Only when very many come are they
+made to wait for each other: a transaction of five costs little more than one of one.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from contactd.errors import TemporaryFailure
+
+CROWD: Final = 12  # so many requests …
+CROWD_S: Final = 0.25  # … within this time are a crowd: more than 20 calls a second
+APART_S: Final = 0.06  # from one go to the next, in a crowd
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -39,6 +45,8 @@ class Together(Generic[Request, Answer]):
         self._most = most
         self._turn = asyncio.Lock()
         self._waiting: list[_Waiting[Request, Answer]] = []
+        self._asked: deque[float] = deque(maxlen=CROWD)  # when; event loop's clock
+        self._went = 0.0  # when the last go began
 
     async def ask(self, request: Request) -> Answer:
         """Return the answer to `request`.
@@ -46,7 +54,9 @@ class Together(Generic[Request, Answer]):
         Raises:
             TemporaryFailure: who was serving it was cancelled, or as `serve`.
         """
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._asked.append(loop.time())
+        answer: asyncio.Future[Answer] = loop.create_future()
         mine = _Waiting(request, answer)
         self._waiting.append(mine)
         try:
@@ -60,6 +70,7 @@ class Together(Generic[Request, Answer]):
         return mine.answer.result()
 
     async def _go(self) -> None:
+        await self._gather()
         batch: dict[Hashable, _Waiting[Request, Answer]] = {}
         for one in self._waiting:
             if len(batch) < self._most:
@@ -69,6 +80,12 @@ class Together(Generic[Request, Answer]):
         if not await self._shared(group):
             for one in group:
                 await self._shared([one])
+
+    async def _gather(self) -> None:
+        loop = asyncio.get_running_loop()
+        if len(self._asked) == CROWD and loop.time() - self._asked[0] < CROWD_S:
+            await asyncio.sleep(self._went + APART_S - loop.time())
+        self._went = loop.time()
 
     async def _shared(self, group: Sequence[_Waiting[Request, Answer]]) -> bool:
         """Serve `group`; return False if that failed because of one of them, nobody knows which."""

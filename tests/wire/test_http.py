@@ -121,28 +121,7 @@ async def test_three_hundred_silent_peers_leave_room_for_a_good_one(
     assert ticker.worst_s < LIMIT_S
 
 
-async def test_one_connection_too_many_is_closed_at_once(
-    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(httpd, "SILENT_GRACE_S", 60.0)  # the others may still ask
-    async with running_site(max_connections=10) as site:
-        idle = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(10)]
-        async with raw(site) as (reader, _):
-            assert (await to_end(reader)).startswith(b"HTTP/1.1 503 ")
-        assert site.httpd.health()[0].state is HealthState.DEGRADED
-        for _, writer in idle:
-            writer.transport.abort()
-        async with asyncio.timeout(5):
-            while site.httpd.health()[0].state is not HealthState.UP:
-                await asyncio.sleep(0)
-        async with http.get(f"{site.url}/livez") as answer:
-            assert answer.status == 200
-
-
-async def test_a_house_full_of_silent_peers_makes_room_for_who_asks(
-    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(httpd, "SILENT_GRACE_S", 0.0)
+async def test_a_house_full_of_silent_peers_makes_room_for_who_asks() -> None:
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(
             running_site(max_connections=10, read_timeout_s=60, idle_timeout_s=60)
@@ -163,8 +142,9 @@ async def test_a_house_full_of_silent_peers_makes_room_for_who_asks(
             assert await to_end(reader) == b""
 
 
-async def test_who_is_being_answered_is_not_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httpd, "SILENT_GRACE_S", 0.0)
+async def test_who_is_being_answered_is_not_sent_away_for_one_too_many(
+    http: aiohttp.ClientSession,
+) -> None:
     asked, ends = asyncio.Semaphore(0), asyncio.Event()
 
     async def slow(_request: web.Request) -> web.Response:
@@ -181,9 +161,13 @@ async def test_who_is_being_answered_is_not_sent_away(monkeypatch: pytest.Monkey
             await asked.acquire()
         async with raw(site) as (reader, _):
             assert (await to_end(reader)).startswith(b"HTTP/1.1 503 ")
+        assert site.httpd.health()[0].state is HealthState.DEGRADED
         ends.set()
         for reader, _ in peers:
             assert (await to_end(reader)).endswith(b"done\n")
+        await until(lambda: site.httpd.health()[0].state is HealthState.UP)
+        async with http.get(f"{site.url}/livez") as answer:
+            assert answer.status == 200
 
 
 async def test_a_slow_second_head_on_a_kept_connection_is_cut_off() -> None:

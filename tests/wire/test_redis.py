@@ -37,7 +37,7 @@ async def process(url: str) -> AsyncIterator[tuple[Signals, RedisSignals]]:
 
 
 async def until(link: RedisSignals, state: HealthState) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while link.health()[0].state is not state:
             await asyncio.sleep(0.005)
 
