@@ -1,13 +1,16 @@
 """calls: how many complete calls a second this machine takes, with full ticketing and without.
 
-A complete call: the caller is asked for at contactd, queued, an engineer's phone rings, answers,
-presses 1, talks for a moment and hangs up, which ends the caller's call. sipp plays both. The bare
-thing is the same PBX and dialplan with a FastAGI server that answers from a table
-(`constants.py`).
+A complete call: the caller hears the notice and presses 0, contactd having been asked; waits in the
+queue; an engineer's phone rings, answers, presses 1, talks for a moment and hangs up, which ends the
+caller's call. sipp plays both. The bare thing is the same PBX and dialplan with a FastAGI server that
+answers from a table (`constants.py`).
 
-The loop is closed: so many callers at a time, each dials again as soon as the last call has ended.
-The rate is the highest of all levels at which every call was complete (and, with contactd,
-ticketed before it was queued). Both kinds are measured in turn, level by level.
+The loop is closed: so many callers at a time, each dials again as soon as the last call has ended. The
+rate is the highest of all levels at which every call was complete and, with contactd, had its ticket
+before it was queued. Both kinds are measured in turn, level by level.
+
+`calls` is the hotline as it is shipped (notice, greeting, recording), `calls_quick` without all that:
+then a call costs the PBX as little as it can, and contactd's share is as large as it can be.
 """
 
 import asyncio
@@ -18,30 +21,58 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import wave
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from bench.figures import Figure, Judged
 from bench.hotline import on_duty
 from bench.site import append, caller, desk_file, key, queues
-from contactd.lab.desk import DID, DeskLab, open_desk
+from contactd.lab.desk import DID, DeskLab, open_desk, sounds_folder
 
-SITES: Final = 100  # each with one engineer: no caller ever waits for a person
-LEVELS: Final = (10, 20, 40, 80)  # callers at a time
-CALLS_PER_LEVEL: Final = {20: 300, 40: 600, 60: 900, 80: 900, 120: 900}
+SITES: Final = 120  # each with one engineer and one caller: nobody waits for a person
 WITHIN_S: Final = 60.0  # for a level
+AFTER_NOTICE_S: Final = 0.6
+QUICK_S: Final = 0.01
+QUICKEST_S: Final = 0.8  # ring, offer, key, talk
 SIP: Final = Path(__file__).with_name("sip")
+# Callers at a time: how many calls they make. A call takes 6.2 s, a quick one 0.8.
+LEVELS: Final[Mapping[str, Mapping[int, int]]] = {
+    "calls": {120: 360, 180: 540, 240: 720},
+    "calls_quick": {40: 600, 60: 900, 80: 900},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Level:
+class Load:
+    """So many callers at a time make so many calls, and press 0 after `listen_s`."""
+
     callers: int
+    calls: int
+    listen_s: float
+
+    @property
+    def start_rate(self) -> float:
+        """Return how many calls a second begin till all callers are there: not all at once."""
+        return self.callers / (self.listen_s + QUICKEST_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
     rate: float  # complete calls a second
     failed: int
+
+
+@dataclass(slots=True)
+class Rates:
+    """The highest rates at which nothing failed."""
+
+    ours: float = 0.0
+    bare: float = 0.0
+    both_failed: bool = field(default=False)
 
 
 async def measure() -> list[Figure]:
@@ -49,8 +80,7 @@ async def measure() -> list[Figure]:
         folder = Path(name)
         async with open_desk(
             desk_file=desk_file(folder / "desk.toml", SITES),
-            options={"GREETING": "no"},
-            settings={"tickets": {"join_within_s": 0}, "service": {"log_level": "INFO"}},
+            settings={"tickets": {"join_within_s": 0}},  # a ticket a call
             start=False,
         ) as desk:
             append(desk.pbx, "contactd_queues.conf", queues(SITES))
@@ -59,53 +89,79 @@ async def measure() -> list[Figure]:
             await on_duty(desk, SITES)  # and they stay so, whoever answers the questions
             await desk.daemon.stop()
             await desk.network.asterisk.kill()  # its place is sipp's
-            return [_figure(await _levels(desk, folder))]
+            _write_tables(folder)
+            return [
+                _figure("calls", await _rates(desk, folder, "calls")),
+                _figure("calls_quick", await _rates(desk, folder, "calls_quick")),
+            ]
 
 
-def _figure(levels: list[tuple[Level, Level]]) -> Figure:
-    ours = max(level.rate for level, _ in levels if not level.failed)
-    bare = max(level.rate for _, level in levels if not level.failed)
+def _figure(name: str, rates: Rates) -> Figure:
+    shipped = name == "calls"
     return Figure(
-        name="calls",
-        what="highest rate of complete calls, each with its ticket; bare: decisions are constants",
+        name=name,
+        what="highest rate of complete calls, each with its ticket; bare: decisions are constants"
+        if shipped
+        else "the same without notice, greeting and recording",
         unit="calls/s",
-        ours=ours,
-        bare=bare,
-        judged=Judged.RATIO,
-        target=0.8,
+        ours=rates.ours,
+        bare=rates.bare,
+        judged=Judged.RATIO if shipped else Judged.NOTHING,
+        target=0.8 if shipped else None,
     )
 
 
-async def _levels(desk: DeskLab, folder: Path) -> list[tuple[Level, Level]]:
-    table = folder / "constants"
+def _write_tables(folder: Path) -> None:
     answer = "ok,26112200014,zh,{0},0,0,{0},,0"
-    lines = (f"{caller(site)} {answer.format(key(site))}" for site in range(SITES))
-    table.write_text("\n".join(lines), encoding="utf-8")
-    levels = []
-    for callers in LEVELS:
-        bare = await _with_constants(desk, table, partial(_level, desk, folder, callers))
-        ours = await _with_contactd(desk, partial(_level, desk, folder, callers))
-        levels.append((ours, bare))
-        if ours.failed and bare.failed:
+    lines = [f"{caller(site)} {answer.format(key(site))}" for site in range(SITES)]
+    (folder / "constants").write_text("\n".join(lines), encoding="utf-8")
+    numbers = "\n".join(caller(site) for site in range(SITES))
+    (folder / "callers.csv").write_text(f"SEQUENTIAL\n{numbers}\n", encoding="utf-8")
+
+
+async def _rates(desk: DeskLab, folder: Path, name: str) -> Rates:
+    greets = name == "calls"
+    await desk.pbx.cli(f"dialplan set global GREETING {'yes' if greets else 'no'}")
+    listen_s = _notice_s() + AFTER_NOTICE_S if greets else QUICK_S
+    best = Rates()
+    async with _constants(desk, folder):  # the first calls of a PBX cost more
+        await _run(desk, folder, Load(callers=20, calls=SITES, listen_s=listen_s))
+    for callers, calls in LEVELS[name].items():
+        load = Load(callers=callers, calls=calls, listen_s=listen_s)
+        async with _constants(desk, folder):
+            bare = await _run(desk, folder, load)
+        ours = await _ticketed(desk, folder, load)
+        if not bare.failed:
+            best.bare = max(best.bare, bare.rate)
+        if not ours.failed:
+            best.ours = max(best.ours, ours.rate)
+        if bare.failed and ours.failed:
             break
-    return levels
+    return best
 
 
-async def _with_constants(desk: DeskLab, table: Path, do: Callable[[], Awaitable[Level]]) -> Level:
-    where = (desk.pbx.host, str(desk.lab.agi_port), str(table))
+def _notice_s() -> float:
+    with wave.open(str(sounds_folder() / "zh" / "contactd" / "consent.wav"), "rb") as sound:
+        return sound.getnframes() / sound.getframerate()
+
+
+@asynccontextmanager
+async def _constants(desk: DeskLab, folder: Path) -> AsyncIterator[None]:
+    """Answer the dialplan's questions from the table."""
+    where = (desk.pbx.host, str(desk.lab.agi_port), str(folder / "constants"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.constants", *where), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:
         await asyncio.wait_for(process.stdout.readline(), 10)
-        return await do()
+        yield
     finally:
         process.kill()
         await process.wait()
 
 
-async def _with_contactd(desk: DeskLab, do: Callable[[], Awaitable[Level]]) -> Level:
+async def _ticketed(desk: DeskLab, folder: Path, load: Load) -> Outcome:
     """Measure with contactd; a call without a ticket, or with two, counts as failed."""
     await desk.daemon.start()
     try:
@@ -115,11 +171,11 @@ async def _with_contactd(desk: DeskLab, do: Callable[[], Awaitable[Level]]) -> L
             while _tickets(desk) < len(before):  # it files what it missed meanwhile
                 await asyncio.sleep(0.1)
         tickets = _tickets(desk)
-        level = await do()
+        outcome = await _run(desk, folder, load)
         asked = {call for call, ok in _asked(desk).items() if call not in before and ok}
-        missing = level.failed + abs(CALLS_PER_LEVEL[level.callers] - len(asked))
-        missing += abs(_tickets(desk) - tickets - len(asked))
-        return Level(callers=level.callers, rate=level.rate, failed=missing)
+        failed = outcome.failed + abs(load.calls - len(asked))
+        failed += abs(_tickets(desk) - tickets - len(asked))
+        return Outcome(rate=outcome.rate, failed=failed)
     finally:
         await desk.daemon.stop()
 
@@ -133,60 +189,50 @@ def _tickets(desk: DeskLab) -> int:
 
 def _asked(desk: DeskLab) -> dict[str, bool]:
     """Return the calls that asked contactd, and whether it had answered in time."""
-    if not desk.pbx.cel_path.exists():
-        return {}
     with desk.pbx.cel_path.open(encoding="utf-8", newline="") as file:
         return {
             row[3]: row[14] == "CONTACTD,ok" for row in csv.reader(file) if row[2] == "CONTACTD"
         }
 
 
-async def _level(desk: DeskLab, folder: Path, callers: int) -> Level:
-    """Let `callers` at a time call, one call after the other, until all calls are through."""
-    numbers = folder / "callers.csv"
-    lines = [caller(site) for site in range(SITES)]
-    numbers.write_text("SEQUENTIAL\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    host = desk.network.asterisk.host
-    rtp = desk.network.asterisk.seat.rtp[0]
-    pbx = f"{desk.pbx.host}:{desk.pbx.sip_port}"
-    total = CALLS_PER_LEVEL[callers]
-    phones = ("-sf", str(SIP / "engineer.xml"), "-p", str(desk.network.asterisk.sip_port))
-    async with _sipp(*phones, "-i", host, "-mi", host, "-mp", str(rtp), pbx, cwd=folder):
+async def _run(desk: DeskLab, folder: Path, load: Load) -> Outcome:
+    """Let the callers call, one call after the other, until all calls are through."""
+    statistics = folder / "callers.stat"
+    statistics.unlink(missing_ok=True)
+    network = desk.network.asterisk
+    rtp = network.seat.rtp[0]
+    engineers = ("-sf", str(SIP / "engineer.xml"), "-p", str(network.sip_port), "-mp", str(rtp))
+    callers = (
+        *("-sf", str(SIP / "caller.xml"), "-p", str(rtp + 801), "-mp", str(rtp + 400)),
+        *("-s", DID, "-inf", str(folder / "callers.csv"), "-d", str(round(load.listen_s * 1000))),
+        *("-r", str(round(load.start_rate)), "-l", str(load.callers), "-m", str(load.calls)),
+        *("-trace_stat", "-fd", "1", "-stf", str(statistics)),
+    )
+    async with _sipp(desk, folder, *engineers):
         began = time.perf_counter()
-        statistics = folder / "callers.stat"
-        statistics.unlink(missing_ok=True)
-        people = (
-            "-sf",
-            str(SIP / "caller.xml"),
-            "-s",
-            DID,
-            "-inf",
-            str(numbers),
-            "-p",
-            str(rtp + 801),
-        )
-        load = ("-r", "200", "-l", str(callers), "-m", str(total), "-trace_stat", "-fd", "1")
-        async with _sipp(
-            *people, *load, "-stf", str(statistics), "-i", host, "-mi", host, "-mp", str(rtp + 400),
-            pbx, cwd=folder,
-        ) as process:  # fmt: skip
+        async with _sipp(desk, folder, *callers) as process:
             with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), WITHIN_S)
         seconds = time.perf_counter() - began
     with statistics.open(encoding="utf-8", newline="") as file:
         last = list(csv.DictReader(file, delimiter=";"))[-1]
     complete = int(last["SuccessfulCall(C)"])
-    return Level(callers=callers, rate=complete / seconds, failed=total - complete)
+    return Outcome(rate=complete / seconds, failed=load.calls - complete)
 
 
 @asynccontextmanager
-async def _sipp(*arguments: str, cwd: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _sipp(
+    desk: DeskLab, folder: Path, *arguments: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    host = desk.network.asterisk.host
+    pbx = f"{desk.pbx.host}:{desk.pbx.sip_port}"
     process = await asyncio.create_subprocess_exec(
-        *("setpriv", "--pdeathsig", "KILL", "sipp", *arguments, "-nostdin"),
+        *("setpriv", "--pdeathsig", "KILL", "sipp", *arguments, "-i", host, "-mi", host),
+        *("-nostdin", pbx),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        cwd=cwd,
+        cwd=folder,
     )
     try:
         yield process

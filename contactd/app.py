@@ -234,8 +234,12 @@ def build(settings: Settings) -> list[Service]:
     )
 
     async def call_ended(event: CallEnded) -> None:
-        await pager.call_ended(event)  # first: a recording that is late must not delay the page
-        await recordings.keep(event)
+        contact = await book.call(event.contact_id)
+        if contact is None:
+            return
+        # The page first: a recording that is late must not delay it.
+        await pager.call_ended(event, contact)
+        await recordings.keep(event, contact)
 
     relay = Relay(database, {CallEnded: call_ended, PageDue: pager.page}, clock, signals)
 

@@ -84,7 +84,10 @@ class RedisSignals:
 
     async def _keep_connected(self) -> None:
         pause_s = 0.1
-        while True:
+        me = asyncio.current_task()
+        # A task group that fails while it is being cancelled raises its failures and forgets the
+        # cancellation (Python 3.11, 3.12): without a look at it a stop would wait for ever.
+        while me is not None and not me.cancelling():
             try:
                 await self._exchange()
             except* (RedisError, OSError, TimeoutError) as failures:

@@ -268,9 +268,14 @@ class Relay:
             else:
                 outcomes.append(await self._handle(row))
         async with self._database.writing() as connection:
-            for row, (statement, values) in zip(batch, outcomes, strict=True):
-                ours = {"row": row.id, "ours": row.lease_until}
-                await connection.execute(statement, ours | values)
+            for statement in (_DONE, _RETURN, _FAILED):
+                rows = [
+                    {"row": row.id, "ours": row.lease_until, **values}
+                    for row, (settles, values) in zip(batch, outcomes, strict=True)
+                    if settles is statement
+                ]
+                if rows:
+                    await connection.execute(statement, rows)
         quick = self._clock.now() - started <= _QUICK
         return min(2 * len(batch), _MOST_AT_ONCE) if quick else 1
 

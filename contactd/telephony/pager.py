@@ -65,11 +65,9 @@ class Pager:
         self._rounds = rounds
         self._again_after = again_after
 
-    async def call_ended(self, event: CallEnded) -> None:
+    async def call_ended(self, event: CallEnded, contact: Contact) -> None:
         """Have somebody paged if the caller is left with nobody, whoever had the ticket before."""
-        contact = await self._book.call(event.contact_id)
-        reason = _reason(contact) if contact is not None else ""
-        if reason:
+        if reason := _reason(contact):
             due = PageDue(
                 ticket_id=event.ticket_id, contact_id=event.contact_id, step=0, reason=reason
             )

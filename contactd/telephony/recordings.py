@@ -19,10 +19,6 @@ WAV_HEADER_BYTES: Final = 44  # a RIFF file without one sample
 
 
 class Attachments(Protocol):
-    async def call(self, contact_id: int) -> Contact | None:
-        """Return the contact, or None if it does not exist or is not a call."""
-        ...
-
     async def attach(self, contact_id: int, kind: str, blob: Blob) -> None:
         """Name the file on the contact; harmless twice."""
         ...
@@ -44,17 +40,16 @@ class Recordings:
         self._roots = roots  # PBX -> where its file system is seen from here
         self._clock = clock
 
-    async def keep(self, event: CallEnded) -> None:
+    async def keep(self, event: CallEnded, contact: Contact) -> None:
         """Copy what the call left and name it on the contact.
 
         Raises:
             TemporaryFailure: a file is not there yet (Asterisk closes it after the hang-up), or
                 cannot be read.
         """
-        contact = await self._attachments.call(event.contact_id)
-        if contact is None or contact.call is None:
-            return
         call = contact.call
+        if call is None:
+            return
         # Asterisk opens the recording with the call but writes only while somebody talks.
         recording = call.recording if call.answered_at is not None else ""
         late = [

@@ -5,7 +5,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
-from contactd.tickets.contact import Contact
 from contactd.tickets.events import PageDue
 
 
@@ -69,10 +68,6 @@ def next_step(due: PageDue) -> PageDue:
 
 class PageBook(Protocol):
     """What the pager needs from storage."""
-
-    async def call(self, contact_id: int) -> Contact | None:
-        """Return the contact, or None if it is not a call."""
-        ...
 
     async def arm(self, due: PageDue, at: datetime) -> None:
         """Make `due` due at `at`; nothing happens if that step was armed before."""

@@ -102,8 +102,9 @@ class Desk:
 async def desk(database: Database, clock: FakeClock, tickets: TicketService) -> Desk:
     await load_desk(database, small_desk(), clock)
     line, other_line = FakeLine(), FakeLine(down=True)
+    book = Paging(database, clock)
     pager = Pager(
-        book=Paging(database, clock),
+        book=book,
         rota=partial(desk_store.rota, database),
         tickets=tickets,
         lines={"pbx1": line, "pbx2": other_line},
@@ -112,7 +113,13 @@ async def desk(database: Database, clock: FakeClock, tickets: TicketService) -> 
         rounds=ROUNDS,
         again_after=AGAIN_AFTER,
     )
-    handlers: Handlers = {CallEnded: pager.call_ended, PageDue: pager.page}
+
+    async def call_ended(event: CallEnded) -> None:
+        contact = await book.call(event.contact_id)
+        assert contact is not None
+        await pager.call_ended(event, contact)
+
+    handlers: Handlers = {CallEnded: call_ended, PageDue: pager.page}
     return Desk(
         database=database, clock=clock, tickets=tickets, line=line, other_line=other_line,
         pager=pager, relay=Relay(database, handlers, clock, Signals()),
@@ -330,7 +337,9 @@ async def test_events_that_come_twice_ring_once(desk: Desk) -> None:
     event = CallEnded(ticket_id=filed.ticket_id, contact_id=filed.contact_id)
     due = PageDue(ticket_id=filed.ticket_id, contact_id=filed.contact_id, step=0, reason="again")
     for _ in range(2):
-        await desk.pager.call_ended(event)
+        contact = await Paging(desk.database, desk.clock).call(filed.contact_id)
+        assert contact is not None
+        await desk.pager.call_ended(event, contact)
         await desk.pager.page(due)
         await desk.relay.drain()
     assert desk.line.rung == ["wang"]

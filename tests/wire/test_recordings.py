@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,9 +31,6 @@ class Shelf:
 
     contacts: dict[int, Contact] = field(default_factory=dict)
     attached: list[tuple[int, str, str]] = field(default_factory=list)  # contact, kind, name
-
-    async def call(self, contact_id: int) -> Contact | None:
-        return self.contacts.get(contact_id)
 
     async def attach(self, contact_id: int, kind: str, blob: Blob) -> None:
         if (contact_id, kind, blob.name) not in self.attached:
@@ -63,6 +60,9 @@ class Desk:
             ),
         )  # fmt: skip
 
+    async def keep(self) -> None:
+        await self.recordings.keep(EVENT, self.shelf.contacts[EVENT.contact_id])
+
     def write(self, name: str, content: bytes = WAV) -> None:
         path = self.root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,22 +88,22 @@ async def test_what_a_call_left_is_kept_under_the_contact(desk: Desk) -> None:
     desk.called(recording=f"{MONITOR}/1.wav", voicemail="/var/spool/asterisk/voicemail/1.wav")
     desk.write(f"{MONITOR}/1.wav")
     desk.write("/var/spool/asterisk/voicemail/1.wav", WAV + b"!")
-    await desk.recordings.keep(EVENT)
+    await desk.keep()
     assert desk.shelf.attached == [(7, "recording", "1.wav"), (7, "voicemail", "1.wav")]
     assert desk.blobs == 2
 
 
 async def test_a_call_that_nobody_answered_has_no_recording_to_wait_for(desk: Desk) -> None:
     desk.called(answered=False, recording=f"{MONITOR}/1.wav")
-    await desk.recordings.keep(EVENT)
+    await desk.keep()
     assert desk.shelf.attached == []
 
 
 async def test_a_call_that_left_nothing_and_a_contact_that_is_no_call_are_done(desk: Desk) -> None:
     desk.called()
-    await desk.recordings.keep(EVENT)
-    desk.shelf.contacts.clear()
-    await desk.recordings.keep(EVENT)
+    await desk.keep()
+    desk.shelf.contacts[7] = replace(desk.shelf.contacts[7], call=None)
+    await desk.keep()
     assert desk.shelf.attached == []
 
 
@@ -115,9 +115,9 @@ async def test_a_file_that_is_not_complete_yet_is_waited_for(
     if there is not None:
         desk.write(f"{MONITOR}/1.wav", there)
     with pytest.raises(TemporaryFailure, match="voicemail of contact 7 is not on the PBX yet"):
-        await desk.recordings.keep(EVENT)
+        await desk.keep()
     desk.write(f"{MONITOR}/1.wav")
-    await desk.recordings.keep(EVENT)
+    await desk.keep()
     assert desk.shelf.attached == [(7, "voicemail", "1.wav")]
 
 
@@ -127,9 +127,9 @@ async def test_a_file_that_does_not_come_within_a_day_is_given_up(
     desk.called(voicemail=f"{MONITOR}/1.wav")
     desk.clock.advance(GIVE_UP_AFTER)
     with pytest.raises(TemporaryFailure):
-        await desk.recordings.keep(EVENT)
+        await desk.keep()
     desk.clock.advance(timedelta(seconds=1))
-    await desk.recordings.keep(EVENT)
+    await desk.keep()
     assert [entry["event"] for entry in logged] == ["recording.missing"]
 
 
@@ -137,7 +137,7 @@ async def test_a_recording_that_is_late_does_not_delay_the_voicemail(desk: Desk)
     desk.called(recording=f"{MONITOR}/1.wav", voicemail=f"{MONITOR}/2.wav")
     desk.write(f"{MONITOR}/2.wav")
     with pytest.raises(TemporaryFailure, match="the recording of contact 7"):
-        await desk.recordings.keep(EVENT)
+        await desk.keep()
     assert desk.shelf.attached == [(7, "voicemail", "2.wav")]
 
 
@@ -149,8 +149,8 @@ async def test_a_file_that_may_not_be_read_is_tried_again_and_says_what_to_do(
     with monkeypatch.context() as broken:
         broken.setattr(Path, "stat", _refuse)
         with pytest.raises(TemporaryFailure, match=r"Permission denied.*operations\.md, 3\.9"):
-            await desk.recordings.keep(EVENT)
-    await desk.recordings.keep(EVENT)
+            await desk.keep()
+    await desk.keep()
     assert desk.shelf.attached == [(7, "voicemail", "1.wav")]
 
 
@@ -164,7 +164,7 @@ async def test_the_same_event_again_keeps_nothing_twice(desk: Desk) -> None:
     desk.called(voicemail=f"{MONITOR}/1.wav")
     desk.write(f"{MONITOR}/1.wav")
     for _ in range(2):
-        await desk.recordings.keep(EVENT)
+        await desk.keep()
     assert (desk.shelf.attached, desk.blobs) == ([(7, "voicemail", "1.wav")], 1)
 
 
@@ -173,7 +173,7 @@ async def test_a_path_that_leads_out_of_the_pbxs_folder_is_refused(
     desk: Desk, logged: list[MutableMapping[str, Any]], name: str
 ) -> None:
     desk.called(voicemail=name)
-    await desk.recordings.keep(EVENT)
+    await desk.keep()
     assert [entry["event"] for entry in logged] == ["recording.refused"]
     assert (desk.shelf.attached, desk.blobs) == ([], 0)
 
@@ -183,7 +183,7 @@ async def test_a_link_that_leads_out_of_the_pbxs_folder_is_refused(
 ) -> None:
     (desk.root / "link.wav").symlink_to(desk.outside)
     desk.called(voicemail="/link.wav")
-    await desk.recordings.keep(EVENT)
+    await desk.keep()
     assert [entry["event"] for entry in logged] == ["recording.refused"]
     assert desk.blobs == 0
 
@@ -192,5 +192,5 @@ async def test_a_call_of_a_pbx_that_is_not_configured_any_more_is_refused(
     desk: Desk, logged: list[MutableMapping[str, Any]]
 ) -> None:
     desk.called(pbx="pbx9", voicemail="/1.wav")
-    await desk.recordings.keep(EVENT)
+    await desk.keep()
     assert [entry["event"] for entry in logged] == ["recording.refused"]

@@ -168,3 +168,26 @@ def test_without_a_listener_a_signal_is_harmless() -> None:
         event = stack.enter_context(signals.listening(Topic.BOARD))
     signals.raise_(Topic.BOARD)
     assert not event.is_set()
+
+
+async def test_a_stop_that_meets_a_failure_of_the_link_still_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = asyncio.Event()
+
+    async def fails_when_it_is_cancelled(_link: RedisSignals) -> None:
+        async def child() -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise TimeoutError from None
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(child())
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(RedisSignals, "_exchange", fails_when_it_is_cancelled)
+    async with asyncio.timeout(10):
+        async with RedisSignals(Signals(), "redis://127.0.0.1:1/0").running():
+            await begun.wait()
