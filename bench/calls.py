@@ -1,16 +1,16 @@
 """calls: how many complete calls a second this machine takes, with full ticketing and without.
 
-A complete call: the caller hears the notice and presses 0, contactd having been asked; waits in the
-queue; an engineer's phone rings, answers, presses 1, talks for a moment and hangs up, which ends the
-caller's call. sipp plays both. The bare thing is the same PBX and dialplan with a FastAGI server that
-answers from a table (`constants.py`).
+A complete call: the caller hears the notice and presses 0, contactd having been asked; waits in
+the queue; an engineer's phone rings, answers, presses 1, talks for a moment and hangs up, which
+ends the caller's call. sipp plays both. The bare thing is the same PBX and dialplan with a FastAGI
+server that answers from a table (`constants.py`).
 
-The loop is closed: so many callers at a time, each dials again as soon as the last call has ended. The
-rate is the highest of all levels at which every call was complete and, with contactd, had its ticket
-before it was queued. Both kinds are measured in turn, level by level.
+The loop is closed: so many callers at a time, each dials again as soon as the last call has ended.
+The rate is the highest of all levels at which every call was complete and, with contactd, had its
+ticket before it was queued. Both kinds are measured in turn, level by level.
 
-`calls` is the hotline as it is shipped (notice, greeting, recording), `calls_quick` without all that:
-then a call costs the PBX as little as it can, and contactd's share is as large as it can be.
+`calls` is the hotline as it is shipped (notice, greeting, recording), `calls_quick` without all
+that: then a call costs the PBX as little as it can, and contactd's share is as large as it can be.
 """
 
 import asyncio

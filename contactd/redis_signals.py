@@ -54,6 +54,7 @@ class RedisSignals:
         self._pending: set[Topic] = set()  # a set: two equal signals are as good as one
         self._wanted = asyncio.Event()
         self._connected = False
+        self._stopping = False
         self._error = "not started"
         try:
             redis.asyncio.connection.parse_url(url)
@@ -63,11 +64,15 @@ class RedisSignals:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         self._signals.relay = self._send
+        self._stopping = False
         try:
             async with asyncio.TaskGroup() as tasks:
                 link = tasks.create_task(self._keep_connected(), name="redis")
-                yield
-                link.cancel()
+                try:
+                    yield
+                finally:
+                    self._stopping = True
+                    link.cancel()
         finally:
             self._signals.relay = None
             self._connected, self._error = False, "stopped"
@@ -84,10 +89,7 @@ class RedisSignals:
 
     async def _keep_connected(self) -> None:
         pause_s = 0.1
-        me = asyncio.current_task()
-        # A task group that fails while it is being cancelled raises its failures and forgets the
-        # cancellation (Python 3.11, 3.12): without a look at it a stop would wait for ever.
-        while me is not None and not me.cancelling():
+        while True:
             try:
                 await self._exchange()
             except* (RedisError, OSError, TimeoutError) as failures:
@@ -96,6 +98,10 @@ class RedisSignals:
                     pause_s = 0.1
                     log.warning("redis.lost", error=type(error).__name__)
                 self._connected, self._error = False, str(error) or type(error).__name__
+            # A task group that fails while it is being cancelled raises its failures and forgets
+            # the cancellation (Python 3.11, 3.12): without this look a stop would wait for ever.
+            if self._stopping:
+                return
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - not a secret
             pause_s = min(pause_s * 2, self._retry_max_s)
 
