@@ -107,11 +107,11 @@ async def _prepare(desk: DeskLab) -> None:
 
 
 async def on_duty(desk: DeskLab, sites: int, within_s: float = 30.0) -> None:
-    """Return once every site's engineer is a member of the site's queue."""
+    """Return once every site's engineer is a member of the site's queue, and of the desk's."""
     async with asyncio.timeout(within_s):
         while True:
             shown = await desk.pbx.cli("queue show")
-            if all(f"Local/86{engineer(site)}@" in shown for site in range(sites)):
+            if all(shown.count(f"Local/86{engineer(site)}@") == 2 for site in range(sites)):
                 return
             await asyncio.sleep(0.1)
 

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 LOOK_S: Final = 0.005
-WITHIN_S: Final = 10.0
+WITHIN_S: Final = 30.0
 
 
 async def eventually(look: Callable[[], Awaitable[T]]) -> T:

@@ -18,7 +18,7 @@ from contactd.lab.network import Leg
 from contactd.settings import AgiSettings, HttpSettings
 from contactd.tickets.contact import Outcome, Source
 from tests.fakes.peers import CROWD, PEERS, idle_crowd, visit
-from tests.fakes.ticker import LIMIT_S, PERIOD_S
+from tests.fakes.ticker import LIMIT_S, PERIOD_S, Ticker
 from tests.real.desk import Desk, Setup, eventually
 
 SETUP = Setup(
@@ -100,35 +100,39 @@ async def figures(desk: Desk) -> dict[str, float]:
     }
 
 
-async def never_missed_a_beat(desk: Desk) -> None:
+async def never_missed_a_beat(desk: Desk, here: Ticker) -> None:
+    """The daemon's worst lateness, less that of a ticker here: what the machine costs both."""
     lag_s = (await figures(desk))["contactd_loop_lag_seconds"]
-    assert 0 < lag_s < LIMIT_S - PERIOD_S, "from one tick to the next: the period and this"
+    machine_s = max(0.0, here.worst_s - PERIOD_S)
+    assert 0 < lag_s < LIMIT_S - PERIOD_S + machine_s, "from one tick to the next"
 
 
 @pytest.mark.parametrize("name", ["FastAGI", "HTTP"])
 async def test_bad_peers_of_every_kind_cost_themselves_alone(desk: Desk, name: str) -> None:
     port = port_of(desk, name)
     async with (
+        Ticker() as here,
         business(desk),
         asyncio.timeout(port.patience_s + LET_GO_S),
         asyncio.TaskGroup() as visits,
     ):
         for peer in [*PEERS.values()] * EACH:
             visits.create_task(visit(port.number, peer, port.prefix, host=desk.lab.pbx.host))
-    await never_missed_a_beat(desk)
+    await never_missed_a_beat(desk, here)
 
 
 async def test_a_crowd_of_idle_peers_on_both_ports_keeps_nobody_out(desk: Desk) -> None:
     assert AgiSettings().max_connections < CROWD
     host = desk.lab.pbx.host
     async with (
+        Ticker() as here,
         idle_crowd(port_of(desk, "FastAGI").number, host=host),
         idle_crowd(port_of(desk, "HTTP").number, host=host),
     ):
         await eventually(lambda: is_crowded(desk), 10, "everybody is in, or was turned away")
         async with business(desk):
             await asyncio.sleep(5)  # the time in which business goes on
-    await never_missed_a_beat(desk)
+    await never_missed_a_beat(desk, here)
 
 
 async def is_crowded(desk: Desk) -> bool:
