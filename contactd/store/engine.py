@@ -37,8 +37,6 @@ REVISION: Final = "0001"
 FILING_LOCK: Final = 400_800_1234
 _TAKE_FILING_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({FILING_LOCK})")
 
-UPGRADE_TRIES: Final = 4
-UPGRADE_PAUSE_S: Final = 0.25
 BUSY_TIMEOUT_S: Final = 5.0  # SQLite: how long to wait for another process's transaction
 WRITE_WAIT_S: Final = 10.0  # SQLite: how long to wait for this process's other transactions
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -453,19 +451,6 @@ async def upgrade(url: str) -> None:
     Raises:
         TemporaryFailure: the database cannot be reached.
     """
-    for tries_left in reversed(range(UPGRADE_TRIES)):
-        try:
-            await _upgrade(url)
-        except TemporaryFailure:
-            # SQLite does not wait for another process that is just making the file WAL.
-            if not tries_left:
-                raise
-            await asyncio.sleep(UPGRADE_PAUSE_S)
-        else:
-            return
-
-
-async def _upgrade(url: str) -> None:
     target = driver_url(url)
     if target.get_backend_name() == "sqlite":
         engine = _sqlite(target, begin="BEGIN IMMEDIATE", size=1)
