@@ -423,7 +423,7 @@ def _sqlite(url: URL, *, begin: str, size: int) -> AsyncEngine:
     # have read and now both want to write would fail instead of waiting for each other.
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
-        connection.connection.driver_connection.begin(begin)
+        connection.exec_driver_sql(begin)
 
     return engine
 

@@ -2,8 +2,7 @@
 
 aiosqlite runs each connection in a thread of its own, so that a slow disk never stops the event
 loop. Its cursors cross over four times a statement (open, execute, fetch, close) at ~0.1 ms each:
-more than SQLite itself takes for a whole ticket. Ours cross once, and a transaction's beginning not
-even that.
+more than SQLite itself takes for a whole ticket. Ours cross once.
 """
 
 import sqlite3
@@ -21,7 +20,7 @@ class _Cursor:
     So `AsyncConnection.stream` is not to be had; nobody reads a million rows here.
     """
 
-    def __init__(self, connection: "LazyConnection") -> None:
+    def __init__(self, connection: "_Connection") -> None:
         self._connection = connection
         self._rows: list[Any] = []
         self.description: Any = None
@@ -60,44 +59,13 @@ class _Cursor:
             cursor.close()
 
 
-class LazyConnection(Connection):
-    """Begins a transaction together with its first statement, and ends none that did not begin."""
-
-    _begin = ""
-
-    def begin(self, statement: str) -> None:
-        """Run `statement` right before the next one, in the same crossing.
-
-        Nothing could have seen the difference: until then this transaction has read nothing.
-        """
-        self._begin = statement
-
+class _Connection(Connection):
     def cursor(self) -> Any:
         return _Cursor(self)
 
     async def cross(self, function: Callable[[sqlite3.Connection], None]) -> None:
         """Run `function` in this connection's thread."""
-        begin, self._begin = self._begin, ""
-
-        def run(connection: sqlite3.Connection) -> None:
-            if begin:
-                connection.execute(begin)
-            function(connection)
-
-        await self._execute(run, self._conn)  # type: ignore[no-untyped-call]
-
-    async def commit(self) -> None:
-        if not self._forgotten():
-            await super().commit()
-
-    async def rollback(self) -> None:
-        if not self._forgotten():
-            await super().rollback()
-
-    def _forgotten(self) -> bool:
-        """Return whether the transaction ends before it began."""
-        begin, self._begin = self._begin, ""
-        return bool(begin)
+        await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
 
 
 async def connect(path: Path, *, busy_timeout_s: float) -> Connection:
@@ -106,7 +74,7 @@ async def connect(path: Path, *, busy_timeout_s: float) -> Connection:
     def connector() -> sqlite3.Connection:
         return sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
 
-    connection = LazyConnection(connector, 64)
+    connection = _Connection(connector, 64)
     # Python waits for other threads at its end; a connection that was not closed must not hang it.
     connection._thread.daemon = True
     return await connection
