@@ -1,16 +1,14 @@
 """calls: how many complete calls a second this machine takes, with full ticketing and without.
 
 A complete call: the caller hears the notice and presses 0, contactd having been asked; waits in
-the queue; an engineer's phone rings, answers, presses 1, talks for a moment and hangs up, which
-ends the caller's call. sipp plays both. The bare thing is the same PBX and dialplan with a FastAGI
-server that answers from a table (`constants.py`).
+the queue; an engineer's phone rings, answers, presses 1, talks for a second and hangs up, which
+ends the caller's call; it is recorded. sipp plays both. The bare thing is the same PBX and dialplan
+with a FastAGI server that answers from a table (`constants.py`).
 
-The loop is closed: so many callers at a time, each dials again as soon as the last call has ended.
-The rate is the highest of all levels at which every call was complete and, with contactd, had its
-ticket before it was queued. Both kinds are measured in turn, level by level.
-
-`calls` is the hotline as it is shipped (notice, greeting, recording), `calls_quick` without all
-that: then a call costs the PBX as little as it can, and contactd's share is as large as it can be.
+Calls come evenly, whether or not earlier ones are over: a PBX that does not keep up is seen at
+once. The figure is the highest rate, in whole calls a second, at which for a quarter of a minute
+every call was complete and, with contactd, had its ticket before it was queued. It is found by
+halving, for both kinds in turn.
 """
 
 import asyncio
@@ -20,11 +18,10 @@ import signal
 import sqlite3
 import sys
 import tempfile
-import time
 import wave
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,45 +31,16 @@ from bench.site import append, caller, desk_file, key, queues
 from contactd.lab.desk import DID, DeskLab, open_desk, sounds_folder
 
 SITES: Final = 120  # each with one engineer and one caller: nobody waits for a person
-WITHIN_S: Final = 60.0  # for a level
+LASTS_S: Final = 15  # calls come for so long
+OVER_S: Final = 12.0  # after the last one all are over, or the PBX has not kept up: one takes 8.2 s
 AFTER_NOTICE_S: Final = 0.6
-QUICK_S: Final = 0.01
-QUICKEST_S: Final = 0.8  # ring, offer, key, talk
+TALK_S: Final = 1.0
+SETTLE_S: Final = 120.0  # after a level that was too much
+WARM_UP: Final = 10  # calls a second
+LOWEST: Final = 8  # calls a second: taken for granted
+HIGHEST: Final = 56  # and out of the question
+TRIES: Final = 2  # one stumble of the machine is not the end
 SIP: Final = Path(__file__).with_name("sip")
-# Callers at a time: how many calls they make. A call takes 6.2 s, a quick one 0.8.
-LEVELS: Final[Mapping[str, Mapping[int, int]]] = {
-    "calls": {120: 360, 180: 540, 240: 720},
-    "calls_quick": {40: 600, 60: 900, 80: 900},
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """So many callers at a time make so many calls, and press 0 after `listen_s`."""
-
-    callers: int
-    calls: int
-    listen_s: float
-
-    @property
-    def start_rate(self) -> float:
-        """Return how many calls a second begin till all callers are there: not all at once."""
-        return self.callers / (self.listen_s + QUICKEST_S)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    rate: float  # complete calls a second
-    failed: int
-
-
-@dataclass(slots=True)
-class Rates:
-    """The highest rates at which nothing failed."""
-
-    ours: float = 0.0
-    bare: float = 0.0
-    both_failed: bool = field(default=False)
 
 
 async def measure() -> list[Figure]:
@@ -90,25 +58,54 @@ async def measure() -> list[Figure]:
             await desk.daemon.stop()
             await desk.network.asterisk.kill()  # its place is sipp's
             _write_tables(folder)
-            return [
-                _figure("calls", await _rates(desk, folder, "calls")),
-                _figure("calls_quick", await _rates(desk, folder, "calls_quick")),
-            ]
+            return [await _figure(desk, folder)]
 
 
-def _figure(name: str, rates: Rates) -> Figure:
-    shipped = name == "calls"
+async def _figure(desk: DeskLab, folder: Path) -> Figure:
+    async def bare(rate: int) -> bool:
+        async with _constants(desk, folder):
+            return await _complete(desk, folder, rate)
+
+    async def ours(rate: int) -> bool:
+        return await _ticketed(desk, folder, rate)
+
+    await bare(WARM_UP)  # the first calls of a PBX cost more
+    ours_search, bare_search = _Search(ours), _Search(bare)
+    while not (ours_search.done and bare_search.done):
+        await bare_search.step()
+        await ours_search.step()
     return Figure(
-        name=name,
-        what="highest rate of complete calls, each with its ticket; bare: decisions are constants"
-        if shipped
-        else "the same without notice, greeting and recording",
+        name="calls",
+        what="highest rate of complete calls, each with its ticket; bare: decisions are constants",
         unit="calls/s",
-        ours=rates.ours,
-        bare=rates.bare,
-        judged=Judged.RATIO if shipped else Judged.NOTHING,
-        target=0.8 if shipped else None,
+        ours=ours_search.good,
+        bare=bare_search.good,
+        judged=Judged.RATIO,
+        target=0.8,
     )
+
+
+@dataclass(slots=True)
+class _Search:
+    """Finds by halving the highest rate at which `goes_well`."""
+
+    goes_well: Callable[[int], Awaitable[bool]]
+    good: int = LOWEST
+    bad: int = HIGHEST
+
+    @property
+    def done(self) -> bool:
+        return self.bad - self.good <= 1
+
+    async def step(self) -> None:
+        if self.done:
+            return
+        rate = (self.good + self.bad) // 2
+        for _ in range(TRIES):
+            if await self.goes_well(rate):
+                self.good = rate
+                return
+        self.bad = rate
 
 
 def _write_tables(folder: Path) -> None:
@@ -117,27 +114,6 @@ def _write_tables(folder: Path) -> None:
     (folder / "constants").write_text("\n".join(lines), encoding="utf-8")
     numbers = "\n".join(caller(site) for site in range(SITES))
     (folder / "callers.csv").write_text(f"SEQUENTIAL\n{numbers}\n", encoding="utf-8")
-
-
-async def _rates(desk: DeskLab, folder: Path, name: str) -> Rates:
-    greets = name == "calls"
-    await desk.pbx.cli(f"dialplan set global GREETING {'yes' if greets else 'no'}")
-    listen_s = _notice_s() + AFTER_NOTICE_S if greets else QUICK_S
-    best = Rates()
-    async with _constants(desk, folder):  # the first calls of a PBX cost more
-        await _run(desk, folder, Load(callers=20, calls=SITES, listen_s=listen_s))
-    for callers, calls in LEVELS[name].items():
-        load = Load(callers=callers, calls=calls, listen_s=listen_s)
-        async with _constants(desk, folder):
-            bare = await _run(desk, folder, load)
-        ours = await _ticketed(desk, folder, load)
-        if not bare.failed:
-            best.bare = max(best.bare, bare.rate)
-        if not ours.failed:
-            best.ours = max(best.ours, ours.rate)
-        if bare.failed and ours.failed:
-            break
-    return best
 
 
 def _notice_s() -> float:
@@ -161,29 +137,28 @@ async def _constants(desk: DeskLab, folder: Path) -> AsyncIterator[None]:
         await process.wait()
 
 
-async def _ticketed(desk: DeskLab, folder: Path, load: Load) -> Outcome:
-    """Measure with contactd; a call without a ticket, or with two, counts as failed."""
+async def _ticketed(desk: DeskLab, folder: Path, rate: int) -> bool:
+    """Return whether every call was complete and had its ticket in time, and one only."""
     await desk.daemon.start()
     try:
         await on_duty(desk, SITES)
         before = _asked(desk)
-        async with asyncio.timeout(WITHIN_S):
-            while _tickets(desk) < len(before):  # it files what it missed meanwhile
+        async with asyncio.timeout(SETTLE_S):
+            # First it files what it missed meanwhile, and looks at the recordings of that.
+            while _count(desk, "tickets") < len(before) or _count(desk, "outbox", "attempts = 0"):
                 await asyncio.sleep(0.1)
-        tickets = _tickets(desk)
-        outcome = await _run(desk, folder, load)
+        complete = await _complete(desk, folder, rate)
         asked = {call for call, ok in _asked(desk).items() if call not in before and ok}
-        failed = outcome.failed + abs(load.calls - len(asked))
-        failed += abs(_tickets(desk) - tickets - len(asked))
-        return Outcome(rate=outcome.rate, failed=failed)
+        tickets = _count(desk, "tickets") - len(before)
+        return complete and len(asked) == tickets == rate * LASTS_S
     finally:
         await desk.daemon.stop()
 
 
-def _tickets(desk: DeskLab) -> int:
+def _count(desk: DeskLab, table: str, which: str = "true") -> int:
     path = desk.folder / "data" / "contactd.sqlite3"
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-        (count,) = database.execute("SELECT count(*) FROM tickets").fetchone()
+        (count,) = database.execute(f"SELECT count(*) FROM {table} WHERE {which}").fetchone()
     return int(count)
 
 
@@ -195,35 +170,41 @@ def _asked(desk: DeskLab) -> dict[str, bool]:
         }
 
 
-async def _run(desk: DeskLab, folder: Path, load: Load) -> Outcome:
-    """Let the callers call, one call after the other, until all calls are through."""
+async def _complete(desk: DeskLab, folder: Path, rate: int) -> bool:
+    """Place `rate` calls a second; return whether each of them went as it should."""
     statistics = folder / "callers.stat"
     statistics.unlink(missing_ok=True)
     network = desk.network.asterisk
     rtp = network.seat.rtp[0]
-    engineers = ("-sf", str(SIP / "engineer.xml"), "-p", str(network.sip_port), "-mp", str(rtp))
+    calls = rate * LASTS_S
+    listen_s = _notice_s() + AFTER_NOTICE_S
+    engineers = (
+        *("-sf", str(SIP / "engineer.xml"), "-p", str(network.sip_port), "-mp", str(rtp)),
+        *("-d", str(round(TALK_S * 1000))),
+    )
     callers = (
         *("-sf", str(SIP / "caller.xml"), "-p", str(rtp + 801), "-mp", str(rtp + 400)),
-        *("-s", DID, "-inf", str(folder / "callers.csv"), "-d", str(round(load.listen_s * 1000))),
-        *("-r", str(round(load.start_rate)), "-l", str(load.callers), "-m", str(load.calls)),
+        *("-s", DID, "-inf", str(folder / "callers.csv"), "-d", str(round(listen_s * 1000))),
+        *("-r", str(rate), "-l", str(calls), "-m", str(calls)),
         *("-trace_stat", "-fd", "1", "-stf", str(statistics)),
     )
-    async with _sipp(desk, folder, *engineers):
-        began = time.perf_counter()
-        async with _sipp(desk, folder, *callers) as process:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), WITHIN_S)
-        seconds = time.perf_counter() - began
+    async with (
+        _sipp(desk, folder, *engineers),
+        _sipp(desk, folder, *callers) as process,
+    ):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), LASTS_S + OVER_S)
     await _silence(desk)
     with statistics.open(encoding="utf-8", newline="") as file:
         last = list(csv.DictReader(file, delimiter=";"))[-1]
     complete = int(last["SuccessfulCall(C)"])
-    return Outcome(rate=complete / seconds, failed=load.calls - complete)
+    print(f"  {rate} calls/s: {complete} of {calls} complete", flush=True)
+    return complete == calls
 
 
 async def _silence(desk: DeskLab) -> None:
     """End what failed calls left: an engineer who still talks would not be rung again."""
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(SETTLE_S):
         while "0 active channels" not in await desk.pbx.cli("core show channels count"):
             await desk.pbx.cli("channel request hangup all")
             await asyncio.sleep(0.2)

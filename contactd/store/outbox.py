@@ -32,7 +32,7 @@ MOST_ATTEMPTS: Final = 20  # 68 minutes with the pauses below
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 LATE: Final = timedelta(seconds=60)  # a lag that the operator should hear of
 _MOST_AT_ONCE: Final = 16
-_QUICK: Final = timedelta(seconds=0.25)
+_QUICK: Final = timedelta(seconds=1)
 # Who committed the row is answering a dialplan: that goes first. And a burst is one batch.
 _GATHER_S: Final = 0.2
 
@@ -92,7 +92,6 @@ _OURS: Final = and_(
     outbox.c.lease_until == bindparam("ours", type_=outbox.c.lease_until.type),
 )
 _DONE: Final = delete(outbox).where(_OURS)
-_RETURN: Final = update(outbox).where(_OURS).values(lease_until=None)
 _FAILED: Final = (
     update(outbox)
     .where(_OURS)
@@ -255,20 +254,18 @@ class Relay:
         return sorted(rows, key=lambda row: (row.due_at, row.id))
 
     async def _run(self, batch: list[_Claimed]) -> int:
-        """Handle claimed rows and settle them in one transaction; return how many to claim next.
+        """Handle claimed rows side by side and settle them in one transaction; return how many to
+        claim next.
 
-        After a slow row the rest goes back, so that another worker can take it; many rows at once
-        are claimed only while they take no time. What a crash leaves unsettled runs again.
+        Many rows at once are claimed only while they take no time: each is settled when the last
+        of them is done. What a crash leaves unsettled runs again.
         """
         started = self._clock.now()
-        outcomes: list[tuple[Any, dict[str, Any]]] = []
-        for row in batch:
-            if self._stopping or self._clock.now() - started > _QUICK:
-                outcomes.append((_RETURN, {}))
-            else:
-                outcomes.append(await self._handle(row))
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._handle(row), name="outbox-row") for row in batch]
+        outcomes = [task.result() for task in running]
         async with self._database.writing() as connection:
-            for statement in (_DONE, _RETURN, _FAILED):
+            for statement in (_DONE, _FAILED):
                 rows = [
                     {"row": row.id, "ours": row.lease_until, **values}
                     for row, (settles, values) in zip(batch, outcomes, strict=True)

@@ -68,8 +68,7 @@ class Recordings:
         assert contact.call is not None  # noqa: S101 - the caller has looked
         root = self._roots.get(contact.call.pbx)
         try:  # the file system may be far away, and slow
-            path = await asyncio.to_thread(_inside, root, name) if root is not None else None
-            complete = path is not None and await asyncio.to_thread(_is_complete, path)
+            path, complete = await asyncio.to_thread(_look, root, name)
         except OSError as error:
             raise TemporaryFailure(
                 f"cannot look at {name}: {error.strerror}; contactd reads it as a member of the"
@@ -87,6 +86,12 @@ class Recordings:
         await self._attachments.attach(contact_id, kind, await self._put(path, "audio/wav"))
         log.info("recording.kept", contact=contact_id, kind=kind)
         return True
+
+
+def _look(root: Path | None, name: str) -> tuple[Path | None, bool]:
+    """Return where the PBX's file is seen from here, and whether it is complete."""
+    path = _inside(root, name) if root is not None else None
+    return path, path is not None and _is_complete(path)
 
 
 def _inside(root: Path, name: str) -> Path | None:

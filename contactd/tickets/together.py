@@ -13,8 +13,8 @@ from typing import Final, Generic, TypeVar
 from contactd.errors import TemporaryFailure
 
 CROWD: Final = 12  # so many requests …
-CROWD_S: Final = 0.25  # … within this time are a crowd: more than 20 calls a second
-APART_S: Final = 0.06  # from one go to the next, in a crowd
+CROWD_S: Final = 0.5  # … within this time are a crowd: more than ten calls a second
+APART_S: Final = 0.15  # from one go to the next, in a crowd
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
