@@ -463,13 +463,14 @@ class CallRecords(Generic[Position]):
     def _talks(
         self, channel: _Channel[Position], story: "_Story", *, until: float
     ) -> list["_Talk"]:
+        life = (channel.started_at, until)
+        offered = {line.values[1]: line.agent for line in story.connects()}
         met = sorted(
-            self._met(channel.uniqueid, (channel.started_at, until), frozenset({channel.uniqueid})),
+            self._met(channel.uniqueid, life, frozenset({channel.uniqueid})),
             key=lambda met: met.span,
-        )
+        ) or list(self._members_met(channel.uniqueid, life, offered))
         talked = [one for one in met if one.span[1] - one.span[0] >= MOMENT_S]
         takers = {told.uniqueid: told.engineer for told in story.told if told.event == "TAKEN"}
-        offered = {line.values[1]: line.agent for line in story.connects()}
         first_by_way: dict[str, str] = {}
         talks = []
         for one in talked or met:
@@ -495,6 +496,19 @@ class CallRecords(Generic[Position]):
                     continue
                 for both in _overlaps(mine, theirs):
                     yield from self._behind(other, both, seen | {other}, way or other)
+
+    def _members_met(self, uniqueid: str, span: Span, members: Collection[str]) -> Iterator["_Met"]:
+        """Find the members' channels in the caller's own bridge, whoever was behind them.
+
+        A caller who hangs up just as the call is taken has met the member's Local channel, but not
+        yet the phone behind it: it was taken all the same.
+        """
+        for bridge in self._bridges_of(uniqueid):
+            stays = self._stays(bridge)
+            mine = [_overlap(stay, span) for stay in stays.get(uniqueid, ())]
+            for member in stays.keys() & members:
+                for both in _overlaps(mine, stays[member]):
+                    yield _Met(uniqueid=member, way=member, span=both)
 
     def _behind(
         self, uniqueid: str, span: Span, seen: frozenset[str], way: str

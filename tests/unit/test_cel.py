@@ -341,6 +341,25 @@ def test_connection_without_a_word_was_none() -> None:
     assert the_facts(recorder).answered_at is None
 
 
+def test_caller_who_hangs_up_just_as_the_call_is_taken_was_answered() -> None:
+    """They have met the member's Local channel, and not yet the phone behind it."""
+    recorder = Recorder()
+    call = recorder.arrive()
+    recorder.join_queue(call)
+    legs = recorder.offer(call, "TAKEN")
+    recorder.queue(call, "CONNECT", 2, legs[0].uniqueid, 2, agent="wang")
+    bridge = recorder.bridge(call, legs[0])
+    recorder.wait(0.3)
+    recorder.leave(bridge, call)
+    recorder.leave(bridge, legs[0])
+    recorder.queue(call, "COMPLETECALLER", 2, 0, 1, agent="wang")
+    recorder.hang_up(*legs, call)
+    contact = the_contact(recorder)
+    assert contact.outcome is Outcome.ANSWERED
+    assert contact.call is not None
+    assert engineers(contact.call) == ["wang"]
+
+
 def test_person_who_is_no_member_and_has_no_number_is_named_by_channel() -> None:
     recorder = Recorder()
     call = recorder.arrive()

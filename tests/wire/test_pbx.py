@@ -601,8 +601,9 @@ async def test_a_refused_step_does_not_keep_the_others_from_their_queues(desk: D
 
 @on_sqlite
 async def test_an_answer_that_does_not_come_is_a_trouble_until_the_members_are_written(
-    desk: Desk,
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pbx_module, "RETRY_S", 1.0)  # so long it can be seen
     desk.exchange.faults.cut_after = {"QueueAdd"}
     async with desk.connected() as pbx:
         await until(lambda: "roster: " in pbx.health()[1].detail)
