@@ -20,7 +20,7 @@ from contactd.errors import TemporaryFailure
 from contactd.httpd import Httpd
 from contactd.log import get_logger
 from contactd.metrics import LOOP_LAG
-from contactd.routing import deskfile
+from contactd.routing import deskfile, promises
 from contactd.routing.oncall import Rota
 from contactd.service import Health, Service
 from contactd.settings import Settings
@@ -285,6 +285,10 @@ def build(settings: Settings) -> list[Service]:
                     live=live,
                     clock=clock,
                     zone=settings.service.zone,
+                    promised=promises.targets(
+                        answer=timedelta(seconds=settings.tickets.answer_within_s),
+                        remote=timedelta(seconds=settings.tickets.remote_within_s),
+                    ),
                 )
             ),
         ],

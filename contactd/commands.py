@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 from contactd.clock import SystemClock
 from contactd.errors import NotFound
-from contactd.routing import deskfile
+from contactd.routing import clocks, deskfile, promises
+from contactd.routing.clocks import Clock
 from contactd.routing.oncall import Why, next_duties, on_duty, problems
 from contactd.settings import PbxSettings, Settings
 from contactd.store import desk
@@ -165,8 +166,8 @@ async def oncall(settings: Settings, at: datetime | None, site: str | None) -> i
 
 
 async def explain(settings: Settings, number: str) -> int:
-    """Print a ticket: what came in, what was done, and whether its journal is whole."""
-    zone = ZoneInfo(settings.service.zone)
+    """Print a ticket: what came in, what was done, its clocks, and whether its journal is whole."""
+    zone, now = ZoneInfo(settings.service.zone), SystemClock().now()
     async with _database(settings) as database:
         detail = await Views(database, SystemClock()).ticket(number)
     ticket = detail.ticket
@@ -180,8 +181,39 @@ async def explain(settings: Settings, number: str) -> int:
         body = ", ".join(f"{key} {value}" for key, value in entry.body.items() if value != "")
         print(f"  {entry.seq:3}  {_clock(entry.at, zone)}  {entry.actor}  {entry.action}  {body}")
     broken = journal.verify(detail.journal, last_hash=detail.journal_hash)
-    print(f"  journal: BROKEN: {broken}" if broken else "  journal: whole")
-    return os.EX_DATAERR if broken else os.EX_OK
+    if broken:
+        print(f"  journal: BROKEN: {broken}; what it says of the clocks would be worth nothing")
+        return os.EX_DATAERR
+    promised = promises.targets(
+        answer=timedelta(seconds=settings.tickets.answer_within_s),
+        remote=timedelta(seconds=settings.tickets.remote_within_s),
+    )
+    for clock in promises.clocks(detail.journal, promised):
+        _print_clock(clock, zone, now)
+    print("  journal: whole")
+    return os.EX_OK
+
+
+def _print_clock(clock: Clock, zone: ZoneInfo, now: datetime) -> None:
+    spent = clocks.spent_at(clock, now)
+    line = f"  clock {clock.metric}: {clock.state}, {_length(spent)} of {_length(clock.goal)}"
+    if clock.due_at is not None:
+        line += f", due {_clock(clock.due_at, zone)}"
+    if (at := promises.breached_at(clock, now)) is not None:
+        line += f", BREACHED {_clock(at, zone)}"
+    print(line)
+    for row in clocks.explain(clock, zone, at=now):
+        until = _clock(row.until, zone) if row.until else "now"
+        kind = "runs" if row.running else "paused"
+        print(
+            f"      {_clock(row.since, zone)} – {until}  {kind}: {row.reason} (entry {row.entry}),"
+            f" {_length(row.worked)} counted"
+        )
+
+
+def _length(span: timedelta) -> str:
+    seconds = round(span.total_seconds())
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def _contact(contact: ContactView) -> str:

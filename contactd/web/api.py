@@ -3,7 +3,7 @@
 import mimetypes
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import quote
 from uuid import uuid4
@@ -15,6 +15,9 @@ from contactd.clock import Clock
 from contactd.errors import NotFound, PermanentFailure
 from contactd.httpd import HTTPD, Identity, Problem, Refused, Route
 from contactd.log import get_logger
+from contactd.routing import promises
+from contactd.routing.clocks import Clock as TicketClock
+from contactd.routing.clocks import Targets
 from contactd.routing.oncall import Duty, Rota, next_duties, on_duty
 from contactd.service import HealthState
 from contactd.store.blobs import Blobs
@@ -61,7 +64,11 @@ class Tickets(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """The handlers. `rota` reads the rota in force, `zone` is the service's (IANA name)."""
+    """The handlers.
+
+    `rota` reads the rota in force, `promised` is what the clocks time, `zone` is the service's
+    (IANA name).
+    """
 
     views: Views
     tickets: Tickets
@@ -70,6 +77,7 @@ class Api:
     live: Live
     clock: Clock
     zone: str
+    promised: Targets
 
     # Tickets
 
@@ -102,7 +110,10 @@ class Api:
             urgency=found.urgency,
             priority_reason=found.priority_reason,
             contacts=tuple(map(_contact, found.contacts)),
-            clocks=(),
+            clocks=tuple(
+                _service_clock(each, self.clock.now())
+                for each in promises.clocks(found.journal, self.promised)
+            ),
             journal=tuple(
                 r.JournalEntry.model_validate(
                     {name: getattr(entry, name) for name in r.JournalEntry.model_fields}
@@ -353,6 +364,26 @@ def _ticket(row: TicketView) -> dict[str, object]:
         "last_contact_at": row.last_contact_at,
         "updated_at": row.updated_at,
     }
+
+
+def _service_clock(clock: TicketClock, now: datetime) -> r.ServiceClock:
+    return r.ServiceClock(
+        metric=clock.metric.value,
+        state=clock.state.value,
+        started_at=clock.started_at,
+        due_at=clock.due_at,
+        stopped_at=clock.stopped_at,
+        breached_at=promises.breached_at(clock, now),
+        segments=tuple(
+            r.Segment(
+                started_at=segment.start,
+                ended_at=segment.end,
+                running=segment.running,
+                reason=segment.reason,
+            )
+            for segment in clock.segments
+        ),
+    )
 
 
 def _summary(row: TicketView) -> r.TicketSummary:

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from pydantic import TypeAdapter
 
-from contactd.routing import deskfile
+from contactd.routing import deskfile, promises
 from contactd.store.blobs import Blobs
 from contactd.store.desk import load_desk, rota
 from contactd.store.engine import Database
@@ -110,6 +110,7 @@ async def world(
             live=live,
             clock=clock,
             zone=ZONE,
+            promised=promises.targets(answer=timedelta(minutes=30), remote=timedelta(hours=2)),
         )
 
     async with running_site(make_api=make_api) as site, aiohttp.ClientSession() as http:
@@ -120,7 +121,7 @@ async def test_a_ticket_comes_with_everything_about_it(world: World) -> None:
     ticket = await world.get(f"tickets/{world.call.ticket}")
     assert ticket["number"] == world.call.ticket
     assert ticket["requester"]["numbers"] == ["+8613912345678"]
-    assert ticket["clocks"] == ticket["messages"] == []
+    assert ticket["messages"] == []
     assert [entry["seq"] for entry in ticket["journal"]] == list(
         range(1, len(ticket["journal"]) + 1)
     )
@@ -228,6 +229,25 @@ async def test_a_wrong_body_is_refused(world: World, body: bytes, status: int) -
 
 async def test_a_form_is_not_json(world: World) -> None:
     assert (await world.ask("POST", "tickets", data={"from": "1", "text": "x"}))[0] == 415
+
+
+async def test_a_ticket_says_how_its_clocks_stand(world: World) -> None:
+    ticket = await world.get(f"tickets/{world.call.ticket}")
+    started = world.contact.received_at
+    [clock] = ticket["clocks"]
+    assert (clock["metric"], clock["state"], clock["breached_at"]) == ("answer", "stopped", None)
+    found = {
+        key: datetime.fromisoformat(clock[key]) - started
+        for key in ("started_at", "stopped_at", "due_at")
+    }
+    assert found == {
+        "started_at": timedelta(0),
+        "stopped_at": timedelta(seconds=20),
+        "due_at": timedelta(minutes=30),
+    }
+    assert [(each["running"], each["reason"]) for each in clock["segments"]] == [
+        (True, "contact_received")
+    ]
 
 
 async def test_actions_move_a_ticket_and_are_on_its_journal(world: World) -> None:

@@ -243,9 +243,14 @@ def test_explain_tells_the_whole_story_of_a_ticket(shell: Shell) -> None:
     assert lines[1] == (
         "  2025-01-15 10:00:00  call pbx1-1736906400.0: answered, waited 9 s, talked 60 s, wang"
     )
-    actions = [re.split(r" {2,}", line.strip())[3] for line in lines[2:-1]]
+    actions = [re.split(r" {2,}", line.strip())[3] for line in lines[2:6]]
     assert actions == ["opened", "call.answered", "acknowledged", "call.ended"]
-    assert lines[-1] == "  journal: whole"
+    assert lines[6:] == [
+        "  clock answer: stopped, 0:00:09 of 0:30:00, due 2025-01-15 10:30:00",
+        "      2025-01-15 10:00:00 – 2025-01-15 10:00:09  runs: contact_received (entry 1),"
+        " 0:00:09 counted",
+        "  journal: whole",
+    ]
 
 
 def test_explain_finds_a_journal_that_somebody_changed(shell: Shell) -> None:
