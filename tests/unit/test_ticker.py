@@ -1,6 +1,7 @@
 """The ticker that other tests rely on sees what our loop does, and not what the machine does."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import time
@@ -25,3 +26,10 @@ async def test_a_machine_that_stops_every_process_is_not_held_against_the_loop()
             await asyncio.sleep(0.2)
     assert ticker.longest_s > 0.5
     assert ticker.worst_s < LIMIT_S
+
+
+async def test_what_other_tests_left_is_not_looked_through_meanwhile() -> None:
+    async with Ticker():
+        frozen = gc.get_freeze_count()
+    assert frozen > 10_000
+    assert gc.get_freeze_count() == 0
