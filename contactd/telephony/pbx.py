@@ -46,7 +46,7 @@ log = get_logger()
 ACTION_S: Final = 5.0
 SETTLE_S: Final = 2.2  # the records of a call are complete so long after its end (see cel.SETTLE_S)
 GATHER_S: Final = 0.1
-ANSWERED_EVERY_S: Final = 1.0
+ANSWERED_EVERY_S: Final = 0.25
 BOOK_S: Final = 15.0  # the ledger reads a whole day: not after every call
 RETRY_S: Final = 5.0  # after the turn of a loop failed for a reason that passes
 YESTERDAY_FOR: Final = timedelta(hours=1)  # after midnight the day before is still balanced
