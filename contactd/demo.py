@@ -58,7 +58,7 @@ STORIES: Final = (
         title="nobody answers, a message is left",
         caller="13912340003",
         name="刘洋",
-        script="w6-d0-w32-p6-h",
+        script="w6-d0-w26-p6-h",
         outcome="voicemail",
     ),
 )
@@ -94,7 +94,7 @@ async def _demo(*, check: bool, keep: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     _say("starting a PBX, the public network and contactd")
     port = {"host": "127.0.0.1", "port": PAGE_PORT} if _is_free(PAGE_PORT) else {}
-    async with open_desk(options={"QUEUE_WAIT": "20"}, settings={"http": port}, keep=keep) as desk:
+    async with open_desk(options={"QUEUE_WAIT": "14"}, settings={"http": port}, keep=keep) as desk:
         _say(f"ready; the status page is {desk.daemon.url}/")
         tickets = await _three_calls(desk)
         for line in tickets:
