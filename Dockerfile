@@ -20,6 +20,7 @@ RUN apt-get update \
     && install -d -o contactd -g contactd -m 0750 /var/lib/contactd
 COPY --from=build /opt/contactd /opt/contactd
 COPY etc/contactd.toml etc/desk.toml /etc/contactd/
+COPY etc/calendars /etc/contactd/calendars/
 ENV PATH=/opt/contactd/bin:$PATH PYTHONUNBUFFERED=1
 USER 570
 WORKDIR /var/lib/contactd

@@ -33,7 +33,9 @@ test: setup check ## everything, with the real Asterisk, Chromium, PostgreSQL an
 test-quick: ## without the real Asterisk and the browser
 	@$(PY) -m pytest -q -n $(WORKERS) tests/unit tests/wire
 
-nightly: setup ## the seeded chaos test with more calls and more seeds
+nightly: setup ## 100,000 random histories of clocks; the chaos test with more calls and more seeds
+	@CONTACTD_HISTORIES=100000 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --timeout 14400 \
+		tests/unit/test_clock_histories.py tests/unit/test_stored_clocks.py
 	@CONTACTD_CHAOS_CALLS=1000 CONTACTD_CHAOS_SEEDS=5 $(PY) -m pytest -q tests/real/test_nothing_is_lost.py
 
 bench: setup ## figures against the bare thing; ONLY=name runs one

@@ -1,8 +1,8 @@
 """`python -m bench [--only NAME]`: measures, prints a table, keeps it in docs/performance.md.
 
-NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`) or one figure
-of it (`ring_p99`). The figures also go to bench/out/latest.json; those that were not measured now
-stay as they were.
+NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`, `timers`,
+`pages`, `rota`, `explain`) or one figure of it (`ring_p99`). The figures also go to
+bench/out/latest.json; those that were not measured now stay as they were.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import calls, daemon, hotline, manager, records
+from bench import calls, daemon, explain, hotline, manager, pages, records, rota, timers
 from bench.figures import Figure, Judged, markdown, plain
 from contactd.lab.asterisk import LabError
 
@@ -33,6 +33,15 @@ MEASUREMENTS: Final[Mapping[tuple[str, ...], Callable[[], Awaitable[Sequence[Fig
     ("ami",): manager.measure,
     ("replay",): records.measure,
     ("start", "start_new", "memory"): daemon.measure,
+    (
+        "timers_sqlite_p99",
+        "timers_sqlite_idle",
+        "timers_postgresql_p99",
+        "timers_postgresql_idle",
+    ): timers.measure,
+    ("pages_p50", "pages_p99"): pages.measure,
+    ("rota_year", "rota_60d"): rota.measure,
+    ("explain", "explain_due"): explain.measure,
 }
 ORDER: Final = [name for names in MEASUREMENTS for name in names]
 

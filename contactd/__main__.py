@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from contactd import settings as settings_module
 from contactd.errors import ConfigurationError, ContactdError, PermanentFailure
 from contactd.settings import Settings
-from contactd.tickets.people import Role
+from contactd.tickets.people import PEOPLES_ROLES, Role
 
 DEFAULT_CONFIG = Path("/etc/contactd/contactd.toml")
 
@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         if sub is not listing:
             sub.add_argument("--name", required=True)
         if sub in (create, add):
-            sub.add_argument("--role", required=True, choices=[role.value for role in Role])
+            roles = Role if sub is create else PEOPLES_ROLES
+            choices = [role.value for role in Role if role in roles]
+            sub.add_argument("--role", required=True, choices=choices)
         sub.set_defaults(run=run)
 
     ledger = command("ledger", "compare a day's calls in the PBX with the tickets", _ledger)
@@ -112,6 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     oncall.add_argument("--site", help="one site only")
     explain = command("explain", "print a ticket's contacts and journal", _explain)
     explain.add_argument("ticket", help="the ticket's number")
+
+    calendar = commands.add_parser("calendar", help="public holidays").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    imported = calendar.add_parser("import", help="print which deadlines a file would move")
+    imported.add_argument("file", type=Path, help="a file of the form of etc/calendars/cn.toml")
+    imported.add_argument("--apply", action="store_true", help="and put it in force")
+    settled = calendar.add_parser("status", help="print how far public holidays are settled")
+    for sub, run in ((imported, _calendar_import), (settled, _calendar_status)):
+        sub.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
+        sub.set_defaults(run=run)
 
     demo = commands.add_parser("demo", help="show it all on this machine: PBX, calls, page")
     demo.add_argument("--check", action="store_true", help="assert what happened, then exit")
@@ -200,6 +213,18 @@ async def _explain(settings: Settings, arguments: argparse.Namespace) -> int:
     from contactd import commands
 
     return await commands.explain(settings, arguments.ticket)
+
+
+async def _calendar_import(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.import_calendar(settings, arguments.file, applies=arguments.apply)
+
+
+async def _calendar_status(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.calendar_status(settings)
 
 
 if __name__ == "__main__":

@@ -11,38 +11,44 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from contactd import log as logging
 from contactd.board import DeskBoard
+from contactd.calendar_feeds import CalendarFeeds
 from contactd.clock import SystemClock
-from contactd.errors import TemporaryFailure
+from contactd.core import core
 from contactd.httpd import Httpd
 from contactd.log import get_logger
+from contactd.mail.outgoing import Mails
 from contactd.metrics import LOOP_LAG
-from contactd.routing import deskfile, promises
-from contactd.routing.oncall import Rota
+from contactd.routing import deskfile
+from contactd.routing.notify import Notifier
 from contactd.service import Health, Service
 from contactd.settings import Settings
 from contactd.signals import Signals, Topic
+from contactd.sms.gateways import gateway
 from contactd.store import cursors, desk
 from contactd.store.accounts import Accounts
 from contactd.store.blobs import Blobs
+from contactd.store.calls import Calls
+from contactd.store.duty import DutyKeeper, LastDuties
 from contactd.store.engine import Database, upgrade
+from contactd.store.holidays import CalendarWatch
 from contactd.store.ledger import Ledger
 from contactd.store.outbox import Relay
-from contactd.store.paging import Paging
 from contactd.store.views import Views
 from contactd.telephony.intake import Intake
 from contactd.telephony.ivr import Ivr
-from contactd.telephony.pager import Pager
 from contactd.telephony.pbx import Pbx, Shared
 from contactd.telephony.recordings import Recordings
 from contactd.telephony.service import Telephony
-from contactd.tickets.events import CallEnded, PageDue
-from contactd.tickets.model import TicketPolicy
-from contactd.tickets.service import TicketService
+from contactd.telephony.voice import Voice
+from contactd.tickets.contact import Medium
+from contactd.tickets.events import CallEnded
 from contactd.web import api, login, status
+from contactd.web import feeds as calendars
 from contactd.web.i18n import Language
 from contactd.web.live import Live
 from contactd.web.pages import Pages, static_routes
@@ -144,7 +150,6 @@ class DeskFile:
     def __init__(self, path: Path | None, database: Database, signals: Signals) -> None:
         # Read before any socket opens: its errors are the configuration's.
         self._desk = deskfile.read(path) if path is not None else None
-        self.rota = self._desk.rota() if self._desk is not None else None
         self._database = database
         self._signals = signals
 
@@ -160,25 +165,6 @@ class DeskFile:
         return []
 
 
-class LastRota:
-    """Reads the rota; while the database is away the last one that was read goes on counting.
-
-    Without it the queues' members would stay those of the moment when the database went away.
-    """
-
-    def __init__(self, database: Database, first: Rota | None) -> None:
-        self._database = database
-        self._last = first
-
-    async def __call__(self) -> Rota:
-        try:
-            self._last = await desk.rota(self._database)
-        except TemporaryFailure:
-            if self._last is None:
-                raise
-        return self._last
-
-
 def build(settings: Settings) -> list[Service]:
     """Return every part, in the order in which they open.
 
@@ -189,59 +175,58 @@ def build(settings: Settings) -> list[Service]:
     signals = Signals()
     database = Database(settings.database_url, clock=clock)
     desk_file = DeskFile(settings.database.desk_file, database, signals)
-    rota = LastRota(database, desk_file.rota)
+    duties = LastDuties(database, clock)
 
-    tickets = TicketService(database.new_work, clock, policy(settings), on_commit=signals.raise_)
+    notifiers: dict[Medium, Notifier] = {}
+    parts = core(
+        settings,
+        database=database,
+        clock=clock,
+        signals=signals,
+        duties=duties,
+        notifiers=notifiers,
+    )
+    tickets, follow_up = parts.tickets, parts.follow_up
     intake = Intake(tickets.receive)
     ledger = Ledger(database, clock, settings.service.zone)
     shared = Shared(
         tickets=tickets,
         intake=intake,
-        rota=rota,
+        duties=duties,
         load_cursor=partial(cursors.position, database),
         settle=ledger.settle,
+        call_outcome=follow_up.outcome,
         clock=clock,
         signals=signals,
         zone=settings.service.zone,
     )
     pbxs = [Pbx(pbx, settings.hotline, shared) for pbx in settings.pbx]
-    book = Paging(database, clock)
-    pager = Pager(
-        book=book,
-        rota=rota,
-        tickets=tickets,
-        lines={pbx.name: pbx for pbx in pbxs},
-        clock=clock,
-        next_after=timedelta(seconds=settings.hotline.page_next_s),
-        rounds=settings.hotline.page_rounds,
-        again_after=timedelta(seconds=settings.hotline.page_again_s),
-    )
     ivr = Ivr(
         tickets=tickets,
         intake=intake,
-        page_answer=pager.answer,
+        page_answer=follow_up.answer,
+        confirm_answer=follow_up.confirm,
         clock=clock,
         default_queue=settings.hotline.default_queue,
     )
     telephony = Telephony(agi=settings.agi, ivr=ivr, pbxs=pbxs)
+    notifiers |= _notifiers(settings, pbxs, clock)
 
     blobs = Blobs(settings.service.data_dir / "blobs")
+    calls = Calls(database, clock)
     recordings = Recordings(
-        attachments=book,
+        attachments=calls,
         put=blobs.put,
         roots={pbx.name: pbx.files_root for pbx in settings.pbx},
         clock=clock,
     )
 
     async def call_ended(event: CallEnded) -> None:
-        contact = await book.call(event.contact_id)
-        if contact is None:
-            return
-        # The page first: a recording that is late must not delay it.
-        await pager.call_ended(event, contact)
-        await recordings.keep(event, contact)
+        contact = await calls.call(event.contact_id)
+        if contact is not None:
+            await recordings.keep(event, contact)
 
-    relay = Relay(database, {CallEnded: call_ended, PageDue: pager.page}, clock, signals)
+    relay = Relay(database, {**parts.handlers, CallEnded: call_ended}, clock, signals)
 
     redis_url = settings.redis.url.get_secret_value()
     redis: list[Service] = []
@@ -256,14 +241,23 @@ def build(settings: Settings) -> list[Service]:
     pages = Pages(
         name=settings.service.name, zone=zone, language=Language(settings.service.language)
     )
-    watched: list[Service] = [database, *redis, relay, telephony]
+    keeper = DutyKeeper(database, clock, settings.service.zone)
+    calendar = CalendarWatch(parts.terms, clock, zone=settings.service.zone)
+    feeds = CalendarFeeds(database, clock, zone=settings.service.zone, signals=signals)
+    watched: list[Service] = [database, *redis, keeper, calendar, feeds, relay, telephony]
+    mails = [each for each in notifiers.values() if isinstance(each, Mails)]
 
     def health() -> list[Health]:
-        return [item for part in (*watched, live, httpd) for item in part.health()]
+        services = [item for part in (*watched, live, httpd) for item in part.health()]
+        return [*services, *(item for mail in mails for item in mail.health())]
 
     live = Live(
         board=DeskBoard(
-            views=views, telephony=telephony, rota=rota, clock=clock, zone=settings.service.zone
+            views=views,
+            telephony=telephony,
+            duties=duties,
+            clock=clock,
+            zone=settings.service.zone,
         ),
         health=health,
         draw=status.Status(pages).draw,
@@ -276,19 +270,26 @@ def build(settings: Settings) -> list[Service]:
         routes=[
             *status.routes(settings.http, pages=pages, live=live, health=health),
             *login.routes(pages, accounts, clock),
+            *calendars.routes(
+                calendars.Calendars(
+                    database=database,
+                    tokens=accounts,
+                    clock=clock,
+                    zone=settings.service.zone,
+                    language=settings.service.language,
+                    host=urlsplit(settings.http.public_url).hostname or "contactd",
+                )
+            ),
             *api.routes(
                 api.Api(
                     views=views,
                     tickets=tickets,
                     blobs=blobs,
-                    rota=rota,
+                    duties=duties,
                     live=live,
                     clock=clock,
                     zone=settings.service.zone,
-                    promised=promises.targets(
-                        answer=timedelta(seconds=settings.tickets.answer_within_s),
-                        remote=timedelta(seconds=settings.tickets.remote_within_s),
-                    ),
+                    terms=parts.terms,
                 )
             ),
         ],
@@ -298,18 +299,20 @@ def build(settings: Settings) -> list[Service]:
         on_stop=[live.end_streams],
         drain_s=min(settings.service.drain_s / 2, 5.0),
     )
-    return [database, desk_file, *redis, relay, telephony, live, LoopWatch(), httpd]
+    return [
+        database, desk_file, *redis, keeper, calendar, feeds, relay, telephony, live, LoopWatch(),
+        httpd,
+    ]  # fmt: skip
 
 
-def policy(settings: Settings) -> TicketPolicy:
-    return TicketPolicy(
-        zone=settings.service.zone,
-        language=settings.service.language,
-        join_within=timedelta(seconds=settings.tickets.join_within_s),
-        default_queue=settings.hotline.default_queue,
-        answer_within=timedelta(seconds=settings.tickets.answer_within_s),
-        remote_within=timedelta(seconds=settings.tickets.remote_within_s),
-    )
+def _notifiers(settings: Settings, pbxs: list[Pbx], clock: SystemClock) -> dict[Medium, Notifier]:
+    """Return what people can be told by, as far as it is configured."""
+    found: dict[Medium, Notifier] = {Medium.CALL: Voice(pbxs)} if pbxs else {}
+    if (texts := gateway(settings.sms, clock)) is not None:
+        found[Medium.TEXT] = texts
+    if settings.mail.host:
+        found[Medium.MAIL] = Mails(settings.mail, service=settings.service.name, clock=clock)
+    return found
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

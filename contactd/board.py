@@ -6,7 +6,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from contactd.clock import Clock
-from contactd.routing.oncall import Duty, Rota, next_duties, on_duty
+from contactd.routing.oncall import Duties, Duty, next_duties, on_duty
 from contactd.store.ledger import LedgerDay
 from contactd.store.views import TicketView, Views
 from contactd.telephony.calls import LiveCall as TrackedCall
@@ -44,32 +44,32 @@ class DeskBoard:
         *,
         views: Views,
         telephony: Telephony,
-        rota: Callable[[], Awaitable[Rota]],
+        duties: Callable[[], Awaitable[Duties]],
         clock: Clock,
         zone: str,
     ) -> None:
         self._views = views
         self._telephony = telephony
-        self._rota = rota
+        self._read_duties = duties
         self._clock = clock
         self._zone = zone
 
     async def snapshot(self) -> BoardSnapshot:
         now = self._clock.now()
         day = now.astimezone(ZoneInfo(self._zone)).date()
-        rota = await self._rota()
+        duties = await self._read_duties()
         today = await self._views.today(day, self._zone)
         ledger = await self._views.ledger(day - timedelta(days=LEDGER_DAYS - 1), day)
-        sites = [site.key for site in rota.sites]
+        sites = [site.key for site in duties.sites]
         return BoardSnapshot(
             at=now,
             sites=tuple(
                 BoardSite(key=site.key, name_zh=site.name_zh, name_en=site.name_en)
-                for site in rota.sites
+                for site in duties.sites
             ),
-            calls=tuple(self._calls(rota)),
-            duties=tuple(_duties(on_duty(rota, site, now) for site in sites)),
-            next_duties=tuple(_duties(next_duties(rota, site, now) for site in sites)),
+            calls=tuple(self._calls(duties)),
+            duties=tuple(_duties(on_duty(duties, site, now) for site in sites)),
+            next_duties=tuple(_duties(next_duties(duties, site, now) for site in sites)),
             tickets=BoardTickets(
                 states=today.states,
                 priorities=today.priorities,
@@ -79,8 +79,8 @@ class DeskBoard:
             ledger=tuple(map(_ledger, ledger)),
         )
 
-    def _calls(self, rota: Rota) -> Iterable[LiveCall]:
-        names = {engineer.key: engineer.name for engineer in rota.engineers}
+    def _calls(self, duties: Duties) -> Iterable[LiveCall]:
+        names = {engineer.key: engineer.name for engineer in duties.engineers}
         for pbx in self._telephony.pbxs.values():
             for call, filed in pbx.live_calls():
                 if call.state in STAGES:

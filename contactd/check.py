@@ -20,10 +20,11 @@ from redis.exceptions import RedisError
 from contactd import log as logging
 from contactd.clock import SystemClock
 from contactd.errors import ContactdError
-from contactd.routing import deskfile
-from contactd.routing.oncall import Rota, problems
+from contactd.mail.outgoing import Mails
+from contactd.routing import deskfile, rota
+from contactd.routing.plan import Holidays, Plan
 from contactd.settings import PbxSettings, Settings
-from contactd.store import desk
+from contactd.store import duty
 from contactd.store.engine import REVISION, Database
 from contactd.telephony.ami import Ami, ami_settings
 from contactd.telephony.ledger import hotline_calls
@@ -78,6 +79,7 @@ def _probes(settings: Settings) -> Mapping[str, Probe]:
         "pages": _pages,
         "listeners": partial(_listeners, settings),
         "redis": partial(_redis, settings.redis.url.get_secret_value()),
+        "mail": partial(_mail, settings),
     }
     for pbx in settings.pbx:
         probes[f"pbx {pbx.name}"] = partial(_pbx, pbx, settings)
@@ -139,21 +141,23 @@ async def _database(settings: Settings) -> Sequence[Finding]:
 
 async def _rota(settings: Settings) -> Sequence[Finding]:
     try:
-        found = await _loaded_rota(settings)
+        found, holidays = await _loaded_plan(settings)
     except ContactdError as error:
         return [_failed("rota", line) for line in str(error).splitlines()]
     if not found.sites:
         return [_failed("rota", "none is loaded: contactd load FILE, or set database.desk_file")]
-    wrong = problems(found)
+    now = SystemClock().now().replace(second=0, microsecond=0)
+    wrong = rota.problems(found.rota(holidays), now, now + duty.HORIZON)
     summary = f"{len(found.sites)} sites, {len(found.engineers)} engineers"
-    return [_ok("rota", summary), *(_warning("rota", problem) for problem in wrong)]
+    return [_ok("rota", summary), *(_warning("rota", str(problem)) for problem in wrong)]
 
 
-async def _loaded_rota(settings: Settings) -> Rota:
+async def _loaded_plan(settings: Settings) -> tuple[Plan, Holidays]:
     if settings.database.desk_file is not None:
-        return deskfile.read(settings.database.desk_file).rota()
-    async with _connected(settings) as database:
-        return await desk.rota(database)
+        desk = deskfile.read(settings.database.desk_file)
+        return desk.plan(), desk.holiday_data()
+    async with _connected(settings) as database, database.reading() as connection:
+        return await duty.plan(connection) or Plan(), await duty.holiday_data(connection)
 
 
 def _listener(name: str, host: str, port: int) -> Finding:
@@ -184,6 +188,18 @@ async def _redis(url: str) -> Sequence[Finding]:
     return [_ok("redis", "answers")]
 
 
+async def _mail(settings: Settings) -> Sequence[Finding]:
+    """Log in at the smart host; a mail that cannot go now waits, so this is a warning."""
+    if not settings.mail.host:
+        return [_ok("mail", "no smart host configured: we send no mail")]
+    try:
+        hurried = settings.mail.model_copy(update={"timeout_s": PROBE_S / 2})
+        await Mails(hurried, service=settings.service.name, clock=SystemClock()).probe()
+    except ContactdError as error:
+        return [_warning("mail", f"{error}: see section mail; till then mails wait")]
+    return [_ok("mail", f"{settings.mail.host}:{settings.mail.port} takes our mail")]
+
+
 async def _pbx(pbx: PbxSettings, settings: Settings) -> Sequence[Finding]:
     return [
         *await _manager(pbx, settings),
@@ -212,7 +228,7 @@ async def _manager(pbx: PbxSettings, settings: Settings) -> Sequence[Finding]:
             return [_failed(name, str(error))]
     findings = [_ok(name, f"Asterisk {ami.version} at {pbx.host}:{pbx.port}")]
     try:
-        sites = (await _loaded_rota(settings)).sites
+        sites = (await _loaded_plan(settings))[0].sites
     except ContactdError:
         sites = ()  # said above
     wanted = {settings.hotline.default_queue, *(site.queue for site in sites)}

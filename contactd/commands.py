@@ -9,15 +9,19 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from contactd.clock import SystemClock
-from contactd.errors import NotFound
-from contactd.routing import clocks, deskfile, promises
-from contactd.routing.clocks import Clock
-from contactd.routing.oncall import Why, next_duties, on_duty, problems
+from contactd.errors import ConfigurationError, NotFound
+from contactd.routing import clocks, deskfile, promises, rota
+from contactd.routing.clocks import Breached, Clock
+from contactd.routing.oncall import Duties, Duty, Site, Why, next_duties, on_duty
+from contactd.routing.rota import HOLE
+from contactd.routing.terms import Terms
+from contactd.service import HealthState
 from contactd.settings import PbxSettings, Settings
-from contactd.store import desk
+from contactd.store import desk, duty, holidays
 from contactd.store.accounts import Accounts
 from contactd.store.engine import Database, upgrade
 from contactd.store.ledger import Ledger, LedgerDay
+from contactd.store.terms import LastTerms
 from contactd.store.views import ContactView, Views
 from contactd.telephony.ledger import hotline_calls, records_since
 from contactd.tickets import journal
@@ -45,11 +49,12 @@ async def load(settings: Settings, file: Path) -> int:
     read = deskfile.read(file)
     async with _database(settings, migrates=True) as database:
         loaded = await desk.load_desk(database, read, SystemClock())
+        problems = await duty.problems(database, SystemClock())
     print(
         f"loaded {loaded.sites} sites, {loaded.engineers} engineers, {loaded.people} people, "
-        f"{loaded.shifts} shifts, {loaded.overrides} overrides"
+        f"{loaded.rota} entries of the rota"
     )
-    for problem in problems(read.rota()):
+    for problem in problems:
         print(f"warning: {problem}")
     return os.EX_OK
 
@@ -142,27 +147,40 @@ async def oncall(settings: Settings, at: datetime | None, site: str | None) -> i
     """Print who is on duty, until when and why, and who comes next."""
     now = at or SystemClock().now()
     async with _database(settings) as database:
-        rota = await desk.rota(database)
-    keys = [place.key for place in rota.sites]
+        duties = await duty.duties(database, SystemClock(), now)
+    keys = [place.key for place in duties.sites]
     if not keys:
         print("no rota is loaded: contactd load FILE", file=sys.stderr)
         return os.EX_CONFIG
     if site is not None and site not in keys:
         raise NotFound(f"there is no site {site!r}; there are: {', '.join(keys)}")
-    for place in rota.sites:
-        if site not in (None, place.key):
-            continue
-        zone = ZoneInfo(place.zone)
-        print(f"{place.key}  {place.name_zh} / {place.name_en}  {_clock(now, zone)}")
-        for duty in on_duty(rota, place.key, now):
-            tier = "floor " if duty.why is Why.FLOOR else f"tier {duty.tier}"
-            print(
-                f"  {tier}  {duty.engineer.name} ({duty.engineer.key})  {duty.engineer.number}"
-                f"  until {_clock(duty.until, zone)}, by {duty.why}"
-            )
-        for duty in next_duties(rota, place.key, now):
-            print(f"  next: tier {duty.tier}  {duty.engineer.name}  {_clock(duty.since, zone)}")
+    for place in duties.sites:
+        if site in (None, place.key):
+            _print_duty(duties, place, now)
+    if not duties.stored:
+        print("worked out now from the rota in force: duty of that time is not stored")
     return os.EX_OK
+
+
+def _print_duty(duties: Duties, site: Site, now: datetime) -> None:
+    zone = ZoneInfo(site.zone)
+    print(f"{site.key}  {site.name_zh} / {site.name_en}  {_clock(now, zone)}")
+    for found in on_duty(duties, site.key, now):
+        tier = "floor " if found.why is Why.FLOOR else f"tier {found.tier}"
+        print(
+            f"  {tier}  {found.engineer.name} ({found.engineer.key})  {found.engineer.number}"
+            f"  until {_clock(found.until, zone)}, by {_reasons(found)}"
+        )
+    for span in duties.by_site[site.key][1]:
+        if span.engineer == HOLE and span.since <= now < span.until:
+            print(f"  {rota.explain(span, site.zone)}")
+    for coming in next_duties(duties, site.key, now):
+        print(f"  next: tier {coming.tier}  {coming.engineer.name}  {_clock(coming.since, zone)}")
+
+
+def _reasons(found: Duty) -> str:
+    reasons = ", then ".join(map(str, found.causes)) or found.why
+    return f"{reasons} instead of {found.instead_of}" if found.instead_of else reasons
 
 
 async def explain(settings: Settings, number: str) -> int:
@@ -170,6 +188,7 @@ async def explain(settings: Settings, number: str) -> int:
     zone, now = ZoneInfo(settings.service.zone), SystemClock().now()
     async with _database(settings) as database:
         detail = await Views(database, SystemClock()).ticket(number)
+        promised = await _terms(settings, database)
     ticket = detail.ticket
     print(
         f"{ticket.number}  {ticket.state}  {ticket.priority} ({detail.priority_reason})"
@@ -184,31 +203,99 @@ async def explain(settings: Settings, number: str) -> int:
     if broken:
         print(f"  journal: BROKEN: {broken}; what it says of the clocks would be worth nothing")
         return os.EX_DATAERR
-    promised = promises.targets(
-        answer=timedelta(seconds=settings.tickets.answer_within_s),
-        remote=timedelta(seconds=settings.tickets.remote_within_s),
-    )
     for clock in promises.clocks(detail.journal, promised):
         _print_clock(clock, zone, now)
     print("  journal: whole")
     return os.EX_OK
 
 
+async def _terms(settings: Settings, database: Database) -> Terms:
+    return await LastTerms(
+        database,
+        answer=timedelta(seconds=settings.tickets.answer_within_s),
+        remote=timedelta(seconds=settings.tickets.remote_within_s),
+    )()
+
+
 def _print_clock(clock: Clock, zone: ZoneInfo, now: datetime) -> None:
     spent = clocks.spent_at(clock, now)
     line = f"  clock {clock.metric}: {clock.state}, {_length(spent)} of {_length(clock.goal)}"
     if clock.due_at is not None:
-        line += f", due {_clock(clock.due_at, zone)}"
+        line += f", due {_due(clock.due_at, clock.provisional, zone)}"
     if (at := promises.breached_at(clock, now)) is not None:
         line += f", BREACHED {_clock(at, zone)}"
+    if clock.breached is Breached.STANDS:
+        line += " (recorded; by what is known now it would not be)"
     print(line)
     for row in clocks.explain(clock, zone, at=now):
         until = _clock(row.until, zone) if row.until else "now"
         kind = "runs" if row.running else "paused"
+        goal = f" of then {_length(row.goal)}" if row.goal != clock.goal else ""
         print(
             f"      {_clock(row.since, zone)} – {until}  {kind}: {row.reason} (entry {row.entry}),"
-            f" {_length(row.worked)} counted"
+            f" {_length(row.worked)} counted by {row.calendar}{goal}"
         )
+
+
+def _due(at: datetime | None, provisional: bool, zone: ZoneInfo) -> str:
+    if at is None:
+        return "open (paused)"
+    return _clock(at, zone) + (" (provisional)" if provisional else "")
+
+
+async def import_calendar(settings: Settings, file: Path, *, applies: bool) -> int:
+    """Print which deadlines a file of public holidays moves; `applies` puts it in force."""
+    body, zone = _read(file), ZoneInfo(settings.service.zone)
+    async with _database(settings, migrates=applies) as database:
+        promised = await _terms(settings, database)
+        if applies:
+            found = await holidays.apply(database, body, promised, SystemClock())
+        else:
+            found = await holidays.preview(database, body, promised)
+    print(f"public holidays are settled through {found.confirmed_through}")
+    for move in found.moves:
+        before, after = (
+            _due(each.at, each.provisional, zone) for each in (move.before, move.after)
+        )
+        print(f"  {move.after.ticket}  {move.after.metric}  {before} -> {after}")
+    print(f"{len(found.moves)} deadlines change")
+    if applies:
+        print(f"imported; {found.tickets} open tickets are computed anew")
+    else:
+        print("nothing was stored: add --apply to import it")
+    return os.EX_OK
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file}: not UTF-8: {error}") from error
+
+
+async def calendar_status(settings: Settings) -> int:
+    """Print how far public holidays are settled; the exit code is 1 if a newer file is needed."""
+    zone, now = ZoneInfo(settings.service.zone), SystemClock().now()
+    async with _database(settings) as database:
+        promised = await _terms(settings, database)
+        standing = await holidays.standing(database, promised)
+    if standing.confirmed_through is None or standing.imported_at is None:
+        print("no public holidays were imported")
+    else:
+        print(
+            f"public holidays are settled through {standing.confirmed_through},"
+            f" imported {_clock(standing.imported_at, zone)}"
+        )
+    for each in standing.provisional:
+        print(f"  {each.ticket}  {each.metric}  {_due(each.at, each.provisional, zone)}")
+    print(f"{len(standing.provisional)} deadlines are provisional")
+    health = holidays.health_of(promised, now.astimezone(zone).date())
+    if health.state is not HealthState.UP:
+        print(f"warning: {health.detail}")
+        return 1
+    return os.EX_OK
 
 
 def _length(span: timedelta) -> str:

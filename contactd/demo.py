@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from contactd.errors import ContactdError
@@ -162,11 +163,13 @@ async def _three_calls(desk: DeskLab) -> list[str]:
 
 def _tier_one() -> list[str]:
     """Return the phones of everybody who is ever in tier 1, as the carrier dials them."""
-    rota = deskfile.read(DESK_FILE).rota()
-    first = {shift.engineer for shift in rota.shifts if shift.tier == 1}
-    first |= {override.engineer for override in rota.overrides if override.tier == 1}
+    desk, now = deskfile.read(DESK_FILE), datetime.now(UTC)
+    duties = desk.plan().resolved(desk.holiday_data(), now, now + timedelta(days=60))
+    first = {span.engineer for span in duties.spans if span.tier == 1}
     return [
-        engineer.number.removeprefix("+86") for engineer in rota.engineers if engineer.key in first
+        engineer.number.removeprefix("+86")
+        for engineer in duties.engineers
+        if engineer.key in first
     ]
 
 

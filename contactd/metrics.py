@@ -38,7 +38,17 @@ REPAIRED: Final = Counter(
 ROSTER_CHANGES: Final = Counter(
     "contactd_roster_changes_total", "Queue members added, removed or moved", ["pbx", "change"]
 )
-PAGES: Final = Counter("contactd_pages_total", "Pages by phone, by outcome", ["outcome"])
+PAGES: Final = Counter(
+    "contactd_notifications_total",
+    "Messages to people, by medium and outcome",
+    ["medium", "outcome"],
+)
+DUPLICATES: Final = Counter(
+    "contactd_notifications_repeated_total",
+    "Messages sent again because nobody could say whether they had gone out",
+    ["medium"],
+)
+BREACHES: Final = Counter("contactd_sla_breaches_total", "Promises that were broken", ["metric"])
 LEDGER_DIFFERENCE: Final = Gauge(
     "contactd_ledger_difference",
     "Calls in the PBX's records without a contact and contacts without a call, today or yesterday",

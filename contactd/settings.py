@@ -34,6 +34,8 @@ from contactd.errors import ConfigurationError
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
 
 def _known_zone(value: str) -> str:
     if value not in available_timezones():
@@ -142,6 +144,7 @@ class PbxSettings(Section):
     liveness_s: Seconds = Field(15, description="silence after which the link counts as dead")
     reconnect_max_s: Seconds = Field(10, description="longest pause between two tries")
     write_roster: bool = Field(True, description="keep the queues' members equal to the rota")
+    page_channels: int = Field(4, ge=1, le=1000, description="calls to people at a time")
 
     @model_validator(mode="after")
     def _read_file(self) -> "PbxSettings":
@@ -157,9 +160,9 @@ class HotlineSettings(Section):
     roster_interval_s: Seconds = Field(60, description="how often queue members are compared")
     ledger_interval_s: Seconds = Field(60, description="how often today's ledger is balanced")
     page_ring_s: Seconds = Field(30, description="how long a page rings one person")
-    page_next_s: Seconds = Field(60, description="how long before the next person is rung")
-    page_rounds: int = Field(3, ge=1, le=20, description="times through everybody, then an alarm")
-    page_again_s: Seconds = Field(1800, description="how long after the alarm it begins anew")
+    redial_within_s: Seconds = Field(
+        120, description="who hung up may call again for so long before somebody is paged"
+    )
     default_queue: str = Field("desk", description="queue of callers whose site is not known")
 
 
@@ -170,6 +173,41 @@ class TicketSettings(Section):
     )  # fmt: skip
     answer_within_s: Seconds = Field(30 * 60, description="contract: answered within 30 min")
     remote_within_s: Seconds = Field(2 * 3600, description="contract: remote help within 2 h")
+
+
+class MailSettings(Section):
+    host: str = Field("", description="smart host that takes our mail; empty: we send none")
+    port: Port = Field(587, description="587 with starttls (RFC 6409), 465 with tls (RFC 8314)")
+    security: str = Field("starttls", pattern="^(starttls|tls|none)$")
+    ca_file: Path | None = Field(
+        None, description="trust these certificates instead of the system's"
+    )
+    username: str = Field("", description="empty: no login")
+    password: SecretStr = Field(SecretStr(""))
+    password_file: SecretFile | None = Field(None, description="file whose first line it is")
+    sender: str = Field(
+        "", pattern=r"^([A-Za-z0-9_.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9.-]+)?$",
+        description="address in From and in the envelope",
+    )  # fmt: skip
+    timeout_s: Seconds = Field(20, description="for the connection, and for each half of a mail")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "MailSettings":
+        secret = _secret_from(self.password_file, self.password)
+        if self.host and not self.sender:
+            raise ValueError("sender must be given: the address that our mail comes from")
+        if self.username and self.security == "none" and self.host not in _LOOPBACK:
+            raise ValueError("security = none would send the password in clear: use starttls")
+        object.__setattr__(self, "password", secret)
+        return self
+
+
+class SmsSettings(Section):
+    gateway: str = Field("", pattern="^(log)?$", description="who sends texts; empty: nobody")
+    keep: int = Field(200, ge=1, le=10_000, description="log: how many texts the demo shows")
+    log_file: Path | None = Field(
+        None, description="log: texts are written here, with numbers; for trials"
+    )
 
 
 class Settings(BaseSettings):
@@ -186,6 +224,8 @@ class Settings(BaseSettings):
     agi: AgiSettings = AgiSettings()
     hotline: HotlineSettings = HotlineSettings()
     tickets: TicketSettings = TicketSettings()
+    mail: MailSettings = MailSettings()
+    sms: SmsSettings = SmsSettings()
     pbx: tuple[PbxSettings, ...] = ()
 
     @classmethod

@@ -17,8 +17,8 @@ REQUIRED = (
     "state-closed state-cancelled engineer-is an-engineer nobody-yet promise-is promise-none "
     "promise-overdue today tomorrow on-day month day oclock minutes am pm voicemail thanks "
     "goodbye offer-call-from offer-vip offer-ticket offer-keys offer-gone page-voicemail "
-    "page-keys page-taken page-late site-gz site-sz site-zh site-fs site-zq site-desk "
-    "site-unknown n-0 n-59"
+    "page-new page-keys page-key-conference page-pin page-taken page-late confirm-keys tell-code "
+    "site-gz site-sz site-zh site-fs site-zq site-desk site-unknown n-0 n-59"
 )
 
 

@@ -107,6 +107,15 @@ class Daemon:
             text = await answer.text()
             return json.loads(text) if "json" in answer.content_type else text
 
+    async def post(self, path: str, body: Mapping[str, Any], *, token: str) -> Any:
+        """Return the JSON that a POST of `body` answers. Raises on a status over 299."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession(raise_for_status=True) as http,
+            http.post(self.url + path, headers=headers, json=body) as answer,
+        ):
+            return await answer.json()
+
     async def run(self, *arguments: str) -> str:
         """Run another command of contactd with the same configuration; return what it prints."""
         process = await asyncio.create_subprocess_exec(

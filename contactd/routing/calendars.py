@@ -9,9 +9,9 @@ compute with them put them together each time: `with_holidays(calendar, data)`. 
 for the open deadlines, keeps the file's text and stores the new due dates. The alarm asks
 `needs_confirmation` once a day.
 
-Wall-clock times are resolved as `oncall.instant` does it: a time that a clock change skips is the
-first instant after the gap, a time that comes twice is the first of the two. So a gap shortens a
-period, an hour that comes twice lengthens it, and periods that touch on the clock touch in time.
+Wall-clock times are resolved as `wallclock.instant` does it: a time that a clock change skips is
+the first instant after the gap, a time that comes twice is the first of the two. So a gap shortens
+a period, an hour that comes twice lengthens it, and periods that touch on the clock touch in time.
 What is added and measured is real elapsed time.
 """
 
@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from contactd.errors import ConfigurationError
-from contactd.routing.oncall import instant
+from contactd.routing.wallclock import instant
 
 Period = tuple[time, time]  # half-open; local; an end of 00:00 is the end of the day (24:00)
 Periods = tuple[Period, ...]

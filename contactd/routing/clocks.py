@@ -63,6 +63,7 @@ class Kind(StrEnum):
     DISPATCH_OFFERED = "dispatch_offered"
     DISPATCH_ACCEPTED = "dispatch_accepted"
     DISPATCH_DECLINED = "dispatch_declined"
+    DISPATCH_CANCELLED = "dispatch_cancelled"  # nobody is sent any more
     DISPATCH_ARRIVED = "dispatch_arrived"
     PAUSED = "paused"
     RESUMED = "resumed"
@@ -159,6 +160,7 @@ RULES: Final[Mapping[Kind, Rule]] = {
     Kind.DISPATCH_ACCEPTED: Rule(stops=_only(Metric.OFFER), starts=_only(Metric.ARRIVAL)),
     # Who accepted and now cannot come leaves it open to be accepted; the requester's promise runs.
     Kind.DISPATCH_DECLINED: Rule(starts=_only(Metric.OFFER)),
+    Kind.DISPATCH_CANCELLED: Rule(cancels=_only(Metric.OFFER, Metric.ARRIVAL)),
     Kind.DISPATCH_ARRIVED: Rule(stops=_only(Metric.OFFER, Metric.ARRIVAL)),
     Kind.PAUSED: Rule(pauses=_PAUSABLE),
     Kind.RESUMED: Rule(resumes=_PAUSABLE),
@@ -416,8 +418,22 @@ class _Life:
     entry: int
     target: Target
     marks: list[Segment]
+    before: tuple[datetime, Target] | None = None  # the last change of target, and from which
     ended: Fact | None = None
     state: State = State.RUNNING
+
+    def retarget(self, target: Target, at: datetime) -> None:
+        if target != self.target and (self.before is None or self.before[0] != at):
+            self.before = (at, self.target)
+        self.target = target
+
+    def end(self, fact: Fact, state: State) -> None:
+        self.ended, self.state = fact, state
+        # What changed in the very instant in which it ended was nothing to it any more.
+        if lived := [mark for mark in self.marks if mark.start < fact.at]:
+            self.marks = lived
+            if self.before is not None and self.before[0] == fact.at:
+                self.target = self.before[1]
 
 
 class _Fold:
@@ -475,13 +491,13 @@ class _Fold:
             )
             life.marks.append(rest)
             life.ended, life.state = None, State.RUNNING
-        life.target = target
+        life.retarget(target, fact.at)
         life.marks.append(segment)
 
     def _end(self, metric: Metric, fact: Fact, state: State) -> None:
         life = self._last.get(metric)
         if life is not None and life.ended is None:
-            life.ended, life.state = fact, state
+            life.end(fact, state)
 
     def _adjust(self, metric: Metric, fact: Fact) -> None:
         """Pause, resume or retarget the clock of a metric that is promised, if that is a change."""
@@ -491,7 +507,8 @@ class _Fold:
         elif mark is None:
             self._end(metric, fact, State.CANCELLED)
         else:
-            life.target, segment = mark
+            target, segment = mark
+            life.retarget(target, fact.at)
             if _differ(life.marks[-1], segment):
                 life.marks.append(segment)
 

@@ -1,56 +1,63 @@
-"""The desk file (`etc/desk.toml`): sites, engineers, requesters, shifts and overrides.
+"""The desk file (`etc/desk.toml`): who calls, who answers, when, and what was promised.
 
-Reading it reports every error at once, each with the place it is at.
+Reading it reports every error at once, each with the place it is at. The entries for duty are in
+`dutyfile`, those for promises and escalation in `termsfile`.
 """
 
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StringConstraints,
     ValidationError,
-    model_validator,
 )
 
 from contactd.errors import ConfigurationError
-from contactd.routing.oncall import (
+from contactd.routing import termsfile
+from contactd.routing.calendars import ALWAYS, HolidayData, WorkingCalendar, read_calendar_data
+from contactd.routing.dutyfile import (
     EVERYWHERE,
-    FLOOR_KEY,
-    Engineer,
-    Override,
-    Rota,
-    Shift,
-    Site,
-    instant,
+    TEAM_OF_TIER,
+    DutyEntries,
+    FeedEntry,
+    LeaveEntry,
+    OverrideEntry,
+    RotationEntry,
+    ShiftEntry,
+    SwapEntry,
+    TeamEntry,
+    WindowEntry,
 )
+from contactd.routing.entries import FileEntry, Key, Label, Name, Zone, length
+from contactd.routing.escalation import Rule
+from contactd.routing.oncall import FLOOR_KEY, Engineer, Site
+from contactd.routing.plan import Feed, Plan
+from contactd.routing.rota import Kind
+from contactd.routing.termsfile import (
+    CalendarEntry,
+    ClosingEntry,
+    ContractEntry,
+    PolicyEntry,
+    RuleEntry,
+)
+from contactd.tickets.contact import Medium
 from contactd.tickets.phone import e164
 
-_DAY_NAMES: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+HOLIDAYS: Final = "cn"  # whose public holidays the file's data are
+
 _EXTENSION: Final = re.compile(r"[0-9]{1,5}")  # of the PBX; E.164 numbers are longer
-
-
-def _known_zone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError(f"{value!r} is not a time zone of the IANA database, e.g. Asia/Shanghai")
-    return value
-
-
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("must not contain control characters")
-    return value
+_PAGE: Final = re.compile(r"(call|text|mail)(?: after (.+))?")
+_NO_TEXTS: Final = re.compile(r"\+86(?!1)|(?!\+)")  # landlines of the mainland, extensions
 
 
 def _number(value: str) -> str:
@@ -63,68 +70,45 @@ def _number(value: str) -> str:
     return found
 
 
-def _weekdays(value: object) -> object:
-    """Read `"mon-fri"`, `"sat-mon"` or `["mon", "wed-fri"]`; numbers start at Monday = 0."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-        raise ValueError('must be days like "mon-fri" or ["mon", "wed-fri"]')
-    days: set[int] = set()
-    for part in parts:
-        first, _, last = part.strip().lower().partition("-")
-        if first not in _DAY_NAMES or (last or first) not in _DAY_NAMES:
-            raise ValueError(f"{part!r} is not a day or a range of days, e.g. mon or mon-fri")
-        start, end = _DAY_NAMES.index(first), _DAY_NAMES.index(last or first)
-        days |= {(start + n) % 7 for n in range((end - start) % 7 + 1)}
-    return frozenset(days)
+def _outside_number(value: str) -> str:
+    found = e164(value)
+    if not found:
+        raise ValueError(f"{value!r} is not a telephone number")
+    return found
 
 
-def _wall_clock(value: object) -> object:
-    """Read `"08:00"`; `"24:00"` is the midnight at the end of the day."""
-    if isinstance(value, time) and value.tzinfo is None:
-        value = value.isoformat("minutes") if not (value.second or value.microsecond) else value
-    if isinstance(value, str) and re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00", value):
-        return time() if value == "24:00" else time.fromisoformat(value)
-    raise ValueError('must be a time of the day to the minute, like "08:00"')
+def _page_rule(value: object) -> object:
+    """Read `"call"`, `"text after 2m"`."""
+    found = _PAGE.fullmatch(" ".join(value.split())) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('must be call, text or mail, and when: "call", "text after 2m"')
+    after = length(found[2]) if found[2] else timedelta()
+    return {"medium": Medium(found[1]), "after": after}
 
 
-def _moment(value: object) -> object:
-    """Take only TOML's own dates: pydantic would read a number as seconds since 1970."""
-    if isinstance(value, date):
-        return value
-    raise ValueError("must be a date, like 2026-12-24T08:00:00 (without quotes)")
-
-
-Key = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=80), AfterValidator(_printable)]
-Label = Annotated[str, StringConstraints(max_length=120), AfterValidator(_printable)]
 Number = Annotated[str, AfterValidator(_number)]
+TextNumber = Annotated[str, AfterValidator(_outside_number)]
 Mail = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
-Place = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z0-9][a-z0-9_-]{0,31})$")]
-Tier = Annotated[int, Field(ge=1, le=3, strict=True)]
-Days = Annotated[frozenset[int], BeforeValidator(_weekdays)]
-WallClock = Annotated[time, BeforeValidator(_wall_clock)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Pin = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,8}$")]
+PageRule = Annotated[Rule, BeforeValidator(_page_rule)]
 Language = Literal["zh", "en"]
 
 
-class _Entry(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, str_strip_whitespace=True
-    )
-
-
-class SiteEntry(_Entry):
+class SiteEntry(FileEntry):
     key: Key
     name_zh: Name
     name_en: Name
-    zone: Annotated[str, AfterValidator(_known_zone)] = "Asia/Shanghai"
+    zone: Zone = "Asia/Shanghai"
     language: Language = "zh"
     queue: Key | None = None  # the key, unless said otherwise
     floor: Number  # is rung when nobody else is there
     area_code: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{1,3})?$")] = ""
+    supervisor: Key | None = None  # an engineer
+    contract: Key | None = None
+    calendar: Key | None = None  # its working hours
 
 
-class EngineerEntry(_Entry):
+class EngineerEntry(FileEntry):
     key: Key
     name: Name
     number: Number
@@ -132,9 +116,15 @@ class EngineerEntry(_Entry):
     site: Key | None = None
     language: Language = "zh"
     mails: tuple[Mail, ...] = ()
+    kind: Kind = Kind.REMOTE
+    skills: tuple[Key, ...] = ()
+    sites: tuple[Key, ...] = ()  # where they can stand in; none: everywhere
+    text: TextNumber | None = None  # for texts; `number`, if it can be sent any
+    pin: Pin | None = None
+    page: tuple[PageRule, ...] = ()  # how they want to be told; none: by a call
 
 
-class PersonEntry(_Entry):
+class PersonEntry(FileEntry):
     """A requester who is recognised when calling."""
 
     key: Key
@@ -147,58 +137,57 @@ class PersonEntry(_Entry):
     mails: tuple[Mail, ...] = ()
 
 
-class ShiftEntry(_Entry):
-    site: Place
-    tier: Tier
-    engineer: Key
-    days: Days = frozenset(range(7))
-    start: WallClock
-    end: WallClock
+class DeskFile(FileEntry):
+    """`holidays` is what the file that is named there says; `read` puts it in its place."""
 
-
-class OverrideEntry(_Entry):
-    """`start` and `end` without an offset are the site's local time."""
-
-    site: Place
-    tier: Tier
-    engineer: Key
-    replaces: Key | None = None
-    start: Moment
-    end: Moment
-
-    @model_validator(mode="after")
-    def _times_make_sense(self) -> "OverrideEntry":
-        if (self.start.tzinfo is None) != (self.end.tzinfo is None):
-            raise ValueError("give an offset with both start and end, or with none of them")
-        if self.end <= self.start:
-            raise ValueError("end must be after start")
-        if self.site == EVERYWHERE and self.start.tzinfo is None:
-            raise ValueError(
-                f"site {EVERYWHERE!r} has no time zone: give start and end an offset, "
-                "like 2026-12-24T08:00:00+08:00"
-            )
-        return self
-
-
-class DeskFile(_Entry):
     sites: Annotated[tuple[SiteEntry, ...], Field(min_length=1)]
     engineers: tuple[EngineerEntry, ...] = ()
     people: tuple[PersonEntry, ...] = ()
+    teams: tuple[TeamEntry, ...] = ()
+    rotations: tuple[RotationEntry, ...] = ()
     shifts: tuple[ShiftEntry, ...] = ()
+    windows: tuple[WindowEntry, ...] = ()
+    swaps: tuple[SwapEntry, ...] = ()
     overrides: tuple[OverrideEntry, ...] = ()
+    leaves: tuple[LeaveEntry, ...] = ()
+    feeds: tuple[FeedEntry, ...] = ()
+    calendars: tuple[CalendarEntry, ...] = ()
+    contracts: tuple[ContractEntry, ...] = ()
+    policies: tuple[PolicyEntry, ...] = ()
+    rules: tuple[RuleEntry, ...] = ()
+    closing: ClosingEntry = ClosingEntry()
+    holidays: str = ""
 
-    def rota(self) -> Rota:
+    def plan(self) -> Plan:
         """Return the part that says who is on duty."""
-        zones = {site.key: ZoneInfo(site.zone) for site in self.sites}
-        return Rota(
-            sites=tuple(map(_site, self.sites)),
-            engineers=tuple(
-                Engineer(key=e.key, name=e.name, number=e.number, language=e.language)
-                for e in self.engineers
-            ),
-            shifts=tuple(map(_shift, self.shifts)),
-            overrides=tuple(_override(entry, zones.get(entry.site)) for entry in self.overrides),
+        duty = DutyEntries(
+            teams=self.teams,
+            rotations=self.rotations,
+            shifts=self.shifts,
+            windows=self.windows,
+            swaps=self.swaps,
+            overrides=self.overrides,
+            leaves=self.leaves,
+            zones={site.key: ZoneInfo(site.zone) for site in self.sites},
+            kinds={engineer.key: engineer.kind for engineer in self.engineers},
+            calendars={entry.key: _calendar(entry) for entry in self.calendars},
         )
+        return Plan(
+            sites=tuple(map(_site, self.sites)),
+            engineers=tuple(map(_engineer, self.engineers)),
+            teams=duty.rota_teams(),
+            rotations=duty.rota_rotations(),
+            shifts=duty.rota_shifts(),
+            windows=duty.rota_windows(),
+            swaps=duty.rota_swaps(),
+            overrides=duty.rota_overrides(),
+            leaves=duty.rota_leaves(),
+            follows={entry.key: entry.holidays for entry in self.calendars if entry.holidays},
+            feeds=tuple(Feed(key=f.key, url=f.url, engineer=f.engineer) for f in self.feeds),
+        )
+
+    def holiday_data(self) -> Mapping[str, HolidayData]:
+        return {HOLIDAYS: read_calendar_data(self.holidays)} if self.holidays else {}
 
 
 def _site(entry: SiteEntry) -> Site:
@@ -211,37 +200,36 @@ def _site(entry: SiteEntry) -> Site:
         floor=entry.floor,
         area_code=entry.area_code,
         language=entry.language,
+        supervisor=entry.supervisor or "",
+        contract=entry.contract or "",
+        calendar=entry.calendar or "",
     )
 
 
-def _shift(entry: ShiftEntry) -> Shift:
-    return Shift(
-        site=entry.site,
-        tier=entry.tier,
-        engineer=entry.engineer,
-        weekdays=entry.days,
-        start=entry.start,
-        end=entry.end,
+def _engineer(entry: EngineerEntry) -> Engineer:
+    own = "" if _NO_TEXTS.match(entry.number) else entry.number
+    return Engineer(
+        key=entry.key,
+        name=entry.name,
+        number=entry.number,
+        language=entry.language,
+        text=entry.text or own,
+        mails=entry.mails,
+        pin=entry.pin or "",
+        rules=entry.page,
+        kind=entry.kind,
+        skills=frozenset(entry.skills),
+        sites=frozenset(entry.sites),
     )
 
 
-def _override(entry: OverrideEntry, zone: ZoneInfo | None) -> Override:
-    return Override(
-        site=entry.site,
-        tier=entry.tier,
-        engineer=entry.engineer,
-        start=_resolved(entry.start, zone),
-        end=_resolved(entry.end, zone),
-        replaces=entry.replaces or "",
+def _calendar(entry: CalendarEntry) -> WorkingCalendar:
+    return WorkingCalendar(
+        name=entry.key,
+        zone=entry.zone,
+        weekly=entry.weekly,
+        days={day.date: day.hours for day in entry.days},
     )
-
-
-def _resolved(moment: datetime, zone: ZoneInfo | None) -> datetime:
-    if moment.tzinfo is not None:
-        return moment
-    if zone is None:
-        raise ValueError(f"without a site, {moment} is not an instant")
-    return instant(moment.date(), moment.time(), zone)
 
 
 def read(path: Path) -> DeskFile:
@@ -256,7 +244,18 @@ def read(path: Path) -> DeskFile:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from error
+    if isinstance(name := document.get("holidays"), str) and name:
+        document["holidays"] = _text_of(path.parent / name)
     return parse(document)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"holidays: {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"holidays: {path}: not UTF-8: {error}") from error
 
 
 def parse(document: Mapping[str, Any]) -> DeskFile:
@@ -274,9 +273,29 @@ def parse(document: Mapping[str, Any]) -> DeskFile:
     # References are looked up in the raw document, so that an unknown name is reported together
     # with whatever else is wrong.
     errors += [line for check in _CHECKS for line in check(document)]
+    if not errors and desk is not None:
+        errors += _contradictions(desk)
     if errors or desk is None:
         raise ConfigurationError("\n".join(errors))
     return desk
+
+
+def _contradictions(desk: DeskFile) -> list[str]:
+    """Return what is wrong with entries that are right each by itself."""
+    errors = termsfile.problems(
+        calendars=desk.calendars,
+        contracts=desk.contracts,
+        policies=desk.policies,
+        rules=desk.rules,
+        sites=[(site.key, site.contract or "", site.calendar or "") for site in desk.sites],
+        engineers=[engineer.key for engineer in desk.engineers],
+        teams=[team.key for team in desk.teams],
+    )
+    try:
+        desk.holiday_data()
+    except ConfigurationError as error:
+        errors += [f"holidays: {line}" for line in str(error).splitlines()]
+    return errors
 
 
 def _line(document: Mapping[str, Any], error: Mapping[str, Any]) -> str:
@@ -294,9 +313,9 @@ def _pattern(error: Mapping[str, Any]) -> str:
 
 def _place(document: Mapping[str, Any], loc: Sequence[int | str]) -> str:
     """Return where it is, with entries by their key or, without one, counted from 1."""
-    if len(loc) < 2:
-        return str(loc[0]) if loc else "(file)"
-    kind, number = str(loc[0]), int(loc[1])
+    if len(loc) < 2 or not isinstance(loc[1], int):
+        return ".".join(map(str, loc)) if loc else "(file)"
+    kind, number = str(loc[0]), loc[1]
     entry = document[kind][number]
     key = entry.get("key") if isinstance(entry, Mapping) else None
     name = key if isinstance(key, str) and key and key.isprintable() else f"#{number + 1}"
@@ -317,37 +336,97 @@ def _keys(document: Mapping[str, Any], kind: str) -> set[Any]:
     }
 
 
+# Which entries name which others: the kind of entry, the path of the field, the kind that is named.
+_NAMES: Final = (
+    ("engineers", "site", "sites"),
+    ("engineers", "sites", "sites"),
+    ("people", "site", "sites"),
+    ("sites", "supervisor", "engineers"),
+    ("teams", "sites", "sites"),
+    ("rotations", "team", "teams"),
+    ("rotations", "sites", "sites"),
+    ("rotations", "members", "engineers"),
+    ("rotations", "members.engineer", "engineers"),
+    ("rotations", "calendar", "calendars"),
+    ("shifts", "site", "places"),
+    ("shifts", "sites", "sites"),
+    ("shifts", "team", "teams"),
+    ("shifts", "engineer", "engineers"),
+    ("windows", "team", "teams"),
+    ("windows", "sites", "sites"),
+    ("windows", "engineer", "engineers"),
+    ("windows", "calendar", "calendars"),
+    ("swaps", "one.engineer", "engineers"),
+    ("swaps", "other.engineer", "engineers"),
+    ("overrides", "site", "places"),
+    ("overrides", "sites", "sites"),
+    ("overrides", "engineer", "engineers"),
+    ("overrides", "replaces", "engineers"),
+    ("leaves", "engineer", "engineers"),
+    ("leaves", "backup", "engineers"),
+    ("feeds", "engineer", "engineers"),
+)
+
+
 def _unknown_names(document: Mapping[str, Any]) -> Iterator[str]:
-    sites, engineers = _keys(document, "sites"), _keys(document, "engineers")
-    for kind, field, known, what in (
-        ("engineers", "site", sites, "site"),
-        ("people", "site", sites, "site"),
-        ("shifts", "site", sites | {EVERYWHERE}, "site"),
-        ("shifts", "engineer", engineers, "engineer"),
-        ("overrides", "site", sites | {EVERYWHERE}, "site"),
-        ("overrides", "engineer", engineers, "engineer"),
-        ("overrides", "replaces", engineers, "engineer"),
-    ):
+    known = {kind: _keys(document, kind) for kind in ("sites", "engineers", "teams", "calendars")}
+    known["places"] = known["sites"] | {EVERYWHERE}
+    known["calendars"] |= {ALWAYS.name}
+    for kind, path, named in _NAMES:
+        what = "site" if named == "places" else named.removesuffix("s")
         for n, entry in _entries(document, kind):
-            name = entry.get(field)
-            if isinstance(name, str) and name not in known:
-                yield f"{_place(document, (kind, n, field))}: there is no {what} {name!r}"
+            for name in _named(entry, path.split(".")):
+                if name not in known[named]:
+                    place = _place(document, (kind, n, *path.split(".")))
+                    yield f"{place}: there is no {what} {name!r}"
+
+
+def _named(value: object, path: Sequence[str]) -> Iterator[str]:
+    """Return the texts at the end of `path`, through lists."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _named(each, path)
+    elif path and isinstance(value, Mapping):
+        yield from _named(value.get(path[0]), path[1:])
+    elif not path and isinstance(value, str):
+        yield value
+
+
+_OWN_KEYS: Final = (  # kinds of entries within which a key must be used once
+    ("sites",),
+    ("engineers", "people"),
+    *(
+        (kind,)
+        for kind in (
+            "teams", "rotations", "shifts", "windows", "swaps", "overrides", "leaves", "feeds",
+            "calendars", "contracts", "policies",
+        )
+    ),
+)  # fmt: skip
 
 
 def _doubles(document: Mapping[str, Any]) -> Iterator[str]:
-    """Report keys, numbers and mail addresses that are given to two."""
-    for kinds in (("sites",), ("engineers", "people")):
-        seen: set[str] = set()
-        for kind in kinds:
-            for n, entry in _entries(document, kind):
-                key = entry.get("key")
-                if isinstance(key, str) and key in seen:
-                    yield f"{kind}.#{n + 1}.key: {key!r} is used twice"
-                seen |= {key} if isinstance(key, str) else set()
-    for n, entry in _entries(document, "engineers"):
-        if entry.get("key") == FLOOR_KEY:
-            yield f"engineers.#{n + 1}.key: {FLOOR_KEY!r} means the floor number"
+    """Report keys, numbers and mail addresses that are given to two, and keys that mean another."""
+    for kinds in _OWN_KEYS:
+        yield from _used_twice(document, kinds)
+    for kind, keys, meaning in (
+        ("engineers", {FLOOR_KEY}, "means the floor number"),
+        ("teams", {TEAM_OF_TIER.format(n) for n in (1, 2, 3)}, "is the team of those without one"),
+    ):
+        for n, entry in _entries(document, kind):
+            if isinstance(key := entry.get("key"), str) and key in keys:
+                yield f"{kind}.#{n + 1}.key: {key!r} {meaning}"
     yield from _shared_addresses(document)
+
+
+def _used_twice(document: Mapping[str, Any], kinds: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for kind in kinds:
+        for n, entry in _entries(document, kind):
+            key = entry.get("key")
+            if isinstance(key, str) and key in seen:
+                yield f"{kind}.#{n + 1}.key: {key!r} is used twice"
+            seen |= {key} if isinstance(key, str) else set()
 
 
 def _shared_addresses(document: Mapping[str, Any]) -> Iterator[str]:

@@ -38,7 +38,7 @@ _MEDIA: Final = frozenset({Medium.CALL, Medium.TEXT, Medium.MAIL})
 
 class Whom(StrEnum):
     PERSON = "person"  # if on duty
-    TEAM = "team"  # those on duty in one tier of a site
+    TEAM = "team"  # those on duty at a site in one team, or one tier
     EVERYBODY = "everybody"  # those on duty at the site, in any tier
     SUPERVISOR = "supervisor"  # on duty or not
     FLOOR = "floor"  # the site's floor number
@@ -46,12 +46,13 @@ class Whom(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`person` and `tier` are of use for PERSON and TEAM; `site` "" is the ticket's own."""
+    """`person` is for PERSON, `team` or else `tier` for TEAM; `site` "" is the ticket's own."""
 
     whom: Whom
     person: str = ""
     site: str = ""
     tier: int = 0
+    team: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +113,8 @@ def _faults(policy: Policy) -> Iterable[str]:
         for place, target in enumerate(step.targets):
             named = bool(target.person) or target.whom is not Whom.PERSON
             checks[f"{at}.targets[{place}].person: must not be empty"] = named
-            tiered = target.tier >= 1 or target.whom is not Whom.TEAM
-            checks[f"{at}.targets[{place}].tier: must be 1 or more"] = tiered
+            tiered = target.tier >= 1 or bool(target.team) or target.whom is not Whom.TEAM
+            checks[f"{at}.targets[{place}].tier: must be 1 or more, or give a team"] = tiered
     return (line for line, holds in checks.items() if not holds)
 
 
@@ -137,6 +138,7 @@ class OnDuty:
     person: str  # engineer's key
     site: str
     tier: int
+    team: str = ""  # whoever took over a whole tier is of none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -605,7 +607,11 @@ def _person(work: _Work, target: Target) -> list[str]:
 
 def _team(work: _Work, target: Target) -> list[str]:
     present = _present(work, target.site)
-    return [duty.person for duty in present if duty.tier == target.tier] if present else [FLOOR]
+    if not present:
+        return [FLOOR]
+    if target.team:
+        return [duty.person for duty in present if duty.team == target.team]
+    return [duty.person for duty in present if duty.tier == target.tier]
 
 
 def _everybody(work: _Work, target: Target) -> list[str]:
@@ -963,7 +969,8 @@ def _accept(work: _Work, person: str, *, how: str) -> None:
     acks = (*state.acks, person)
     pending = tuple(each for each in state.pending if each.person != person)
     work.set(acks=acks, pending=pending)
-    work.record("acknowledged", actor=_ENGINEER + person, how=how, acks=len(acks), need=state.need)
+    actor = person if ":" in person else _ENGINEER + person
+    work.record("acknowledged", actor=actor, how=how, acks=len(acks), need=state.need)
     if len(acks) == 1:
         work.effects.append(Assign(person=person))
     if state.phase is Phase.ATTACHED or len(acks) >= state.need:

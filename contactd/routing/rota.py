@@ -18,9 +18,9 @@ How it is put together, each step on the result of the one before:
 Spans are cut to the time that is asked for; but for that cut, the answer for a moment does not
 depend on it. For the same reason leave that is past still counts: see `OFF_DUTY_SEEN`.
 
-Wall-clock times are resolved as `oncall.instant` does it: a time that a clock change skips is the
-first instant after the gap (GoAlert's rule, not RFC 5545's), one that comes twice is the first of
-the two.
+Wall-clock times are resolved as `wallclock.instant` does it: a time that a clock change skips is
+the first instant after the gap (GoAlert's rule, not RFC 5545's), one that comes twice is the first
+of the two.
 """
 
 from bisect import bisect_left, bisect_right
@@ -35,7 +35,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from contactd.routing.calendars import ALWAYS, WorkingCalendar, open_periods
-from contactd.routing.oncall import ANYWHERE, instant
+from contactd.routing.wallclock import ANYWHERE, instant
 
 HOLE: Final = ""  # the engineer of a span that nobody has
 RESIDENT_MARGIN: Final = timedelta(minutes=10)  # the contract's, before and after the hours
@@ -349,6 +349,7 @@ class Span:
     until: datetime  # UTC
     why: tuple[Cause, ...]
     instead_of: str = ""
+    team: str = ""  # of the layer; "" for an override that took over the tier, and for no layer
 
 
 def spans(rota: Rota, start: datetime, end: datetime) -> tuple[Span, ...]:
@@ -458,6 +459,7 @@ def _base(rota: Rota, start: datetime, end: datetime) -> Iterator[Span]:
                     since=since,
                     until=until,
                     why=why,
+                    team=team.key,
                 )
 
 
@@ -904,6 +906,7 @@ def problems(rota: Rota, start: datetime, end: datetime) -> list[Problem]:
     return [
         *_without_numbers(rota),
         *_unknown(rota),
+        *_forgotten(rota, found),
         *_uncovered(rota, found, start, end),
         *_unfilled(rota, found),
         *_in_two_places(rota, found),
@@ -965,6 +968,18 @@ def _references(rota: Rota) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield f"override {override.key}", "engineer", {override.engineer, override.replaces} - {""}
     for leave in rota.leaves:
         yield f"leave {leave.key}", "engineer", {leave.engineer, leave.backup} - {""}
+
+
+def _forgotten(rota: Rota, found: Iterable[Span]) -> Iterator[Problem]:
+    """Report the sites of no team, where nobody took over a tier either."""
+    known = {span.site for span in found}
+    for site in rota.sites:
+        if site.key not in known:
+            yield Problem(
+                flaw=Flaw.UNCOVERED,
+                where=f"site {site.key}",
+                text="nobody is on duty at any time; its floor number rings",
+            )
 
 
 def _uncovered(

@@ -1,19 +1,24 @@
-"""The desk file in the database: sites, people with their numbers, and the rota."""
+"""The desk file in the database: sites, people with their numbers, and the rota.
+
+Who is on duty follows from the rota in the same transaction: see `store.duty`.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from pydantic import TypeAdapter
 from sqlalchemy import RowMapping, bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
 from contactd.log import get_logger
 from contactd.routing.deskfile import DeskFile, EngineerEntry, PersonEntry
-from contactd.routing.oncall import Rota
+from contactd.routing.plan import with_past
+from contactd.store import duty
 from contactd.store.engine import Database
 from contactd.store.schema import addresses, contacts, people, rotas, sites, tickets
+from contactd.store.terms import load_terms
+from contactd.store.unit_of_work import SqlUnitOfWork
 from contactd.store.upsert import upsert
 from contactd.tickets.people import MAIL, PHONE
 
@@ -24,10 +29,9 @@ T = TypeVar("T")
 REQUESTER: Final = "requester"
 ENGINEER: Final = "engineer"
 
-_ROTA: Final = TypeAdapter(Rota)
 _CHUNK: Final = 400  # values in one IN (…)
 
-_PUT_SITES: Final = upsert(sites, ["key"])
+_PUT_SITES: Final = upsert(sites, ["key"], kept=["contract", "calendar"])  # see load_terms
 _PUT_ADDRESSES: Final = upsert(addresses, ["kind", "value"])
 _ADD_PERSON: Final = insert(people).returning(people.c.id, sort_by_parameter_order=True)
 _CHANGE_PERSON: Final = (
@@ -43,32 +47,17 @@ _CHANGE_PERSON: Final = (
 _DROP_ADDRESS: Final = delete(addresses).where(
     addresses.c.kind == bindparam("k"), addresses.c.value == bindparam("v")
 )
-_BODY: Final = select(rotas.c.body).where(rotas.c.id == 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What was loaded; `changed` when the rota is not what it was before."""
+    """How many there are of each now; `changed` when the rota is not what it was before."""
 
     sites: int
     engineers: int
     people: int
-    shifts: int
-    overrides: int
+    rota: int  # entries: rotations, shifts, windows, swaps, overrides, leave
     changed: bool
-
-
-async def rota(database: Database) -> Rota:
-    """Return the rota as it was loaded last; one without sites if none was.
-
-    Raises:
-        TemporaryFailure: the database is away.
-    """
-    async with database.reading() as connection:
-        body = (await connection.execute(_BODY)).scalar_one_or_none()
-    if body is None:
-        return Rota(sites=(), engineers=(), shifts=(), overrides=())
-    return _ROTA.validate_python(body)
 
 
 async def load_desk(database: Database, desk: DeskFile, clock: Clock) -> Loaded:
@@ -76,7 +65,7 @@ async def load_desk(database: Database, desk: DeskFile, clock: Clock) -> Loaded:
 
     Sites and people who are not in the file any more stay, since tickets name them, but are not
     on duty. Somebody who called before and was only a number becomes the person who has this
-    number now, tickets and all.
+    number now, tickets and all. Duty is worked out anew.
 
     Raises:
         TemporaryFailure: nothing was stored.
@@ -85,18 +74,23 @@ async def load_desk(database: Database, desk: DeskFile, clock: Clock) -> Loaded:
     async with database.new_work() as work:
         connection = work.connection
         await _load_sites(connection, desk)
+        await load_terms(connection, desk, clock)
         ids = await _load_people(connection, desk, clock)
         await _load_addresses(connection, desk, ids)
-        changed = await _load_rota(connection, desk, clock)
+        changed = await _load_rota(work, desk, clock)
         await work.commit()
     loaded = Loaded(
         sites=len(desk.sites),
         engineers=len(desk.engineers),
         people=len(desk.people),
-        shifts=len(desk.shifts),
-        overrides=len(desk.overrides),
+        rota=sum(
+            len(entries)
+            for entries in (
+                desk.rotations, desk.shifts, desk.windows, desk.swaps, desk.overrides, desk.leaves
+            )
+        ),
         changed=changed,
-    )
+    )  # fmt: skip
     log.info("desk.loaded", sites=loaded.sites, people=len(ids), rota_changed=changed)
     return loaded
 
@@ -115,7 +109,7 @@ async def _load_sites(connection: AsyncConnection, desk: DeskFile) -> None:
                 "floor": site.floor,
                 "area_code": site.area_code,
             }
-            for site in desk.rota().sites
+            for site in desk.plan().sites
         ],
     )
 
@@ -280,10 +274,14 @@ _ABSORB: Final = (
 )
 
 
-async def _load_rota(connection: AsyncConnection, desk: DeskFile, clock: Clock) -> bool:
-    body = _ROTA.dump_python(desk.rota(), mode="json")
-    if (await connection.execute(_BODY)).scalar_one_or_none() == body:
-        return False
-    await connection.execute(delete(rotas))
-    await connection.execute(insert(rotas), {"id": 1, "body": body, "loaded_at": clock.now()})
-    return True
+async def _load_rota(work: SqlUnitOfWork, desk: DeskFile, clock: Clock) -> bool:
+    connection, now = work.connection, clock.now()
+    plan, stored = desk.plan(), await duty.plan(connection)
+    if stored is not None:
+        plan = with_past(plan, stored, now)
+    is_new = plan != stored
+    if is_new:
+        await connection.execute(delete(rotas))
+        body = duty.plan_body(plan)
+        await connection.execute(insert(rotas), {"id": 1, "body": body, "loaded_at": now})
+    return bool(await duty.resolve(work, clock)) or is_new

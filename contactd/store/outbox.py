@@ -3,16 +3,31 @@
 At least once: a row is deleted after its handler returned, so that a crash in between runs it
 again. Claims are leases: a process that dies or freezes loses its rows to the others after
 `LEASE`. Handlers decide from the present and may find that nothing is left to do.
+
+A timer is a row that is due later. However many are armed, no statement here reads more rows than
+are due: the partial indexes of `schema.outbox` see to that, and `tests/wire/test_outbox.py` to
+them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from contactd.clock import Clock
 from contactd.errors import ContactdError, TemporaryFailure
@@ -31,8 +46,11 @@ HANDLER_LIMIT: Final = timedelta(seconds=50)  # shorter than the lease: nobody e
 MOST_ATTEMPTS: Final = 20  # 68 minutes with the pauses below
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 LATE: Final = timedelta(seconds=60)  # a lag that the operator should hear of
-_MOST_AT_ONCE: Final = 16
-_QUICK: Final = timedelta(seconds=1)
+MOST_COUNTED: Final = 10_000  # more rows than this are not counted: they are too many anyway
+IN_HAND: Final = 32  # rows that one relay handles side by side
+_MOST_AT_ONCE: Final = 16  # rows in one claim
+_SOONEST_S: Final = 0.01  # timers that follow each other are one claim
+_TOGETHER_S: Final = 0.02  # and those that end together are settled together
 # Who committed the row is answering a dialplan: that goes first. And a burst is one batch.
 _GATHER_S: Final = 0.2
 
@@ -41,6 +59,8 @@ Handlers = Mapping[type[Event], Callable[[Any], Awaitable[None]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxFigures:
+    """The numbers of rows are at most `MOST_COUNTED`."""
+
     waiting: int = 0  # due and not done
     retrying: int = 0  # failed before, will be tried again
     parked: int = 0  # given up
@@ -57,17 +77,30 @@ class _Claimed:
     lease_until: datetime  # also proves that the row is still ours
 
 
+class _Found(NamedTuple):
+    rows: list[_Claimed]
+    next_due: datetime | None  # of the timers, when no row is due
+
+
+class _Outcome(NamedTuple):
+    row: _Claimed
+    statement: Any  # settles it, with
+    values: dict[str, Any]
+
+
+_NOW: Final = bindparam("now", type_=outbox.c.due_at.type)
+# Written as in the indexes, without parameters: else the databases do not see that they apply.
+_NOT_PARKED: Final = outbox.c.parked_at.is_(None)
+_IS_DUE: Final = outbox.c.due_at <= _NOW
+
 # CTEs with FOR UPDATE are evaluated once; in a sub-select PostgreSQL could run the LIMIT again for
 # each row. SQLite has no FOR UPDATE and needs none: the transaction has begun IMMEDIATE.
 _due = (
     select(outbox.c.id)
     .where(
-        outbox.c.parked_at.is_(None),
-        outbox.c.due_at <= bindparam("now", type_=outbox.c.due_at.type),
-        or_(
-            outbox.c.lease_until.is_(None),
-            outbox.c.lease_until <= bindparam("now", type_=outbox.c.due_at.type),
-        ),
+        _NOT_PARKED,
+        _IS_DUE,
+        or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= _NOW),
     )
     .order_by(outbox.c.due_at, outbox.c.id)
     .limit(bindparam("most"))
@@ -103,14 +136,20 @@ _FAILED: Final = (
         parked_at=bindparam("new_parked_at"),
     )
 )
+# A row that others have in hand is not waited for: if they die, polling finds it.
+_NEXT_DUE: Final = select(func.min(outbox.c.due_at)).where(_NOT_PARKED, outbox.c.due_at > _NOW)
+
+
+def _number(*conditions: ColumnElement[bool]) -> ScalarSelect[int]:
+    rows = select(outbox.c.id).where(*conditions).limit(MOST_COUNTED).subquery()
+    return select(func.count()).select_from(rows).scalar_subquery()
+
+
 _FIGURES: Final = select(
-    func.count().filter(
-        outbox.c.parked_at.is_(None),
-        outbox.c.due_at <= bindparam("now", type_=outbox.c.due_at.type),
-    ),
-    func.count().filter(outbox.c.parked_at.is_(None), outbox.c.attempts > 0),
-    func.count().filter(outbox.c.parked_at.is_not(None)),
-    func.min(outbox.c.due_at).filter(outbox.c.parked_at.is_(None)),
+    _number(_NOT_PARKED, _IS_DUE),
+    _number(_NOT_PARKED, outbox.c.attempts > literal_column("0")),
+    _number(outbox.c.parked_at.is_not(None)),
+    select(func.min(outbox.c.due_at)).where(_NOT_PARKED).scalar_subquery(),
 )
 
 
@@ -130,6 +169,10 @@ async def figures(database: Database, now: datetime) -> OutboxFigures:
 class Relay:
     """Hands due events to their handlers; an event without a handler is done.
 
+    It looks when it is signalled, when the next timer is due, and every `poll_s` seconds for what
+    other processes armed or left behind. Rows are handled side by side, so that one that waits for
+    a slow peer delays no other before `in_hand` of them do.
+
     Several relays, in one process or in many, share the work. A handler that raises is tried again
     after a pause that doubles from 2 s to `LONGEST_PAUSE`. After `MOST_ATTEMPTS` the row is parked
     for an operator to look at, unless the failure is a `TemporaryFailure`: that never parks.
@@ -144,15 +187,18 @@ class Relay:
         clock: Clock,
         signals: Signals,
         *,
-        workers: int = 2,
+        in_hand: int = IN_HAND,
         poll_s: float = 1.0,
     ) -> None:
         self._database = database
         self._handlers = handlers
         self._clock = clock
         self._signals = signals
-        self._workers = workers
+        self._free = in_hand
+        self._freed = asyncio.Event()
         self._poll_s = poll_s
+        self._outcomes: list[_Outcome] = []  # that are not settled yet
+        self._settling = asyncio.Lock()
         self._stopping = False
         self._figures = OutboxFigures()
         self._trouble = "not started"
@@ -162,11 +208,10 @@ class Relay:
     async def running(self) -> AsyncIterator[None]:
         self._stopping = False
         async with asyncio.TaskGroup() as tasks:
-            for number in range(self._workers):
-                tasks.create_task(self._work(), name=f"outbox-{number}")
+            tasks.create_task(self._look(tasks), name="outbox")
             watch = tasks.create_task(self._watch(), name="outbox-watch")
             yield
-            self._stopping = True  # each worker finishes the row in its hands
+            self._stopping = True  # what is in hand is finished
             self._signals.raise_here(Topic.OUTBOX)
             watch.cancel()
         self._trouble = "stopped"
@@ -203,34 +248,57 @@ class Relay:
             return HealthState.DEGRADED, f"{lag_s:.0f} s behind: see the log for failing handlers"
         return HealthState.UP, ""
 
-    async def drain(self) -> int:
-        """Run everything that is due now, and return how many rows that were.
+    async def drain(self, at_once: int = _MOST_AT_ONCE) -> int:
+        """Run everything that is due now, `at_once` rows side by side; return how many there were.
 
         Raises:
             TemporaryFailure: the database is away.
         """
         count = 0
-        while batch := await self._claim(_MOST_AT_ONCE):
-            count += len(batch)
-            await self._run(batch)
+        while rows := (await self._claim(at_once)).rows:
+            count += len(rows)
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(self._handle(row), name="outbox-row") for row in rows]
+            await self._settle([task.result() for task in running])
         return count
 
-    async def _work(self) -> None:
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        """Claim what is due as long as there is room for it, and wait for more."""
         with self._signals.listening(Topic.OUTBOX) as signalled:
-            most = 1
             while not self._stopping:
-                try:
-                    batch = await self._claim(most)
-                    self._is_waiting = False
-                    if batch:
-                        most = await self._run(batch)
-                        continue
-                except TemporaryFailure as failure:
-                    if not self._is_waiting:
-                        log.warning("outbox.waiting", reason=str(failure))
-                    self._is_waiting = True
-                if await wait(signalled, self._poll_s) and not self._stopping:
+                pause_s = await self._start_rows(tasks)
+                if pause_s and await wait(signalled, pause_s) and not self._stopping:
                     await asyncio.sleep(_GATHER_S)
+
+    async def _start_rows(self, tasks: asyncio.TaskGroup) -> float:
+        """Start the handlers of rows that are due; return for how long to wait if there are none,
+        in seconds."""
+        while not self._free:
+            self._freed.clear()
+            await self._freed.wait()
+        if self._stopping:
+            return 0
+        try:
+            rows, next_due = await self._claim(min(self._free, _MOST_AT_ONCE))
+        except TemporaryFailure as failure:
+            self._wait_for_database(failure)
+            return self._poll_s
+        self._is_waiting = False
+        self._free -= len(rows)
+        for row in rows:
+            tasks.create_task(self._run(row), name="outbox-row")
+        return 0 if rows else self._pause_s(next_due)
+
+    def _wait_for_database(self, failure: TemporaryFailure) -> None:
+        if not self._is_waiting:
+            log.warning("outbox.waiting", reason=str(failure))
+        self._is_waiting = True
+
+    def _pause_s(self, next_due: datetime | None) -> float:
+        if next_due is None:
+            return self._poll_s
+        until_s = (next_due - self._clock.now()).total_seconds()
+        return min(max(until_s, _SOONEST_S), self._poll_s)
 
     async def _watch(self) -> None:
         """Keep the figures for the status page and the metrics."""
@@ -244,40 +312,45 @@ class Relay:
             OUTBOX_PARKED.set(self._figures.parked)
             await asyncio.sleep(self._poll_s)
 
-    async def _claim(self, most: int) -> list[_Claimed]:
+    async def _claim(self, most: int) -> _Found:
         now = self._clock.now()
         async with self._database.writing() as connection:
             found = await connection.execute(
                 _CLAIM, {"now": now, "most": most, "lease": now + LEASE}
             )
             rows = [_Claimed(**row) for row in found.mappings()]
-        return sorted(rows, key=lambda row: (row.due_at, row.id))
+            if not rows:
+                return _Found([], (await connection.execute(_NEXT_DUE, {"now": now})).scalar_one())
+        return _Found(sorted(rows, key=lambda row: (row.due_at, row.id)), None)
 
-    async def _run(self, batch: list[_Claimed]) -> int:
-        """Handle claimed rows side by side and settle them in one transaction; return how many to
-        claim next.
+    async def _run(self, row: _Claimed) -> None:
+        """Handle a row and settle it, with those that end at about the same time."""
+        try:
+            self._outcomes.append(await self._handle(row))
+            await asyncio.sleep(_TOGETHER_S)
+            async with self._settling:
+                outcomes, self._outcomes = self._outcomes, []
+                await self._settle(outcomes)
+        except TemporaryFailure as failure:  # they run again when their leases are over
+            self._wait_for_database(failure)
+        finally:
+            self._free += 1
+            self._freed.set()
 
-        Many rows at once are claimed only while they take no time: each is settled when the last
-        of them is done. What a crash leaves unsettled runs again.
-        """
-        started = self._clock.now()
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._handle(row), name="outbox-row") for row in batch]
-        outcomes = [task.result() for task in running]
+    async def _settle(self, outcomes: Sequence[_Outcome]) -> None:
+        if not outcomes:
+            return
         async with self._database.writing() as connection:
             for statement in (_DONE, _FAILED):
                 rows = [
-                    {"row": row.id, "ours": row.lease_until, **values}
-                    for row, (settles, values) in zip(batch, outcomes, strict=True)
-                    if settles is statement
+                    {"row": one.row.id, "ours": one.row.lease_until, **one.values}
+                    for one in outcomes
+                    if one.statement is statement
                 ]
                 if rows:
                     await connection.execute(statement, rows)
-        quick = self._clock.now() - started <= _QUICK
-        return min(2 * len(batch), _MOST_AT_ONCE) if quick else 1
 
-    async def _handle(self, row: _Claimed) -> tuple[Any, dict[str, Any]]:
-        """Run the handler of one row; return the statement that settles it, with its values."""
+    async def _handle(self, row: _Claimed) -> _Outcome:
         with bound(outbox=row.id, kind=row.kind):
             try:
                 event = KINDS[row.kind](**row.body)
@@ -287,12 +360,12 @@ class Relay:
                         await handler(event)
             except TemporaryFailure as failure:
                 log.warning("event.deferred", attempts=row.attempts + 1, reason=str(failure))
-                return _FAILED, self._failed(row, failure)
+                return _Outcome(row, _FAILED, self._failed(row, failure))
             except Exception as error:  # the boundary "per outbox row"
                 HANDLER_FAILURES.labels(where=self.name).inc()
                 log.exception("event.failed", attempts=row.attempts + 1)
-                return _FAILED, self._failed(row, error)
-        return _DONE, {}
+                return _Outcome(row, _FAILED, self._failed(row, error))
+        return _Outcome(row, _DONE, {})
 
     def _failed(self, row: _Claimed, error: Exception) -> dict[str, Any]:
         now = self._clock.now()

@@ -8,7 +8,16 @@ from sqlalchemy import RowMapping, bindparam, func, insert, or_, select, text, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
-from contactd.store.schema import addresses, contacts, journal, people, sites, tickets
+from contactd.store.schema import (
+    addresses,
+    contacts,
+    dispatches,
+    journal,
+    people,
+    sites,
+    terms,
+    tickets,
+)
 from contactd.tickets.contact import (
     CallFacts,
     Contact,
@@ -18,10 +27,12 @@ from contactd.tickets.contact import (
     Outcome,
     Source,
 )
+from contactd.tickets.dispatching import Dispatch
+from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.filing import Caller, ContactKey, ContactSlip, PersonSlip, Seen
 from contactd.tickets.journal import Entry, instant_text
-from contactd.tickets.model import Ticket
-from contactd.tickets.people import Address, Branch, Person
+from contactd.tickets.model import CONTRACT, Ticket
+from contactd.tickets.people import Address, Branch, Person, Role
 from contactd.tickets.priority import Impact, Priority, Urgency
 from contactd.tickets.states import OPEN, State
 
@@ -102,14 +113,23 @@ _SEEN: Final = (
 )
 
 _BRANCHES: Final = select(
-    sites.c.key, sites.c.queue, sites.c.language, sites.c.zone, sites.c.area_code
+    sites.c.key,
+    sites.c.queue,
+    sites.c.language,
+    sites.c.zone,
+    sites.c.area_code,
+    sites.c.contract,
+    sites.c.calendar,
 ).where(
     or_(
         sites.c.key.in_(bindparam("keys", expanding=True)),
         sites.c.area_code.in_(bindparam("area_codes", expanding=True)),
     )
 )
-_ENGINEER_NAME: Final = select(people.c.name).where(people.c.key == bindparam("key"))
+_ENGINEER_NAME: Final = select(people.c.name).where(
+    people.c.key == bindparam("key"), people.c.role == Role.ENGINEER.value
+)
+_PERSON: Final = select(*_PERSON_COLUMNS).where(people.c.id == bindparam("person"))
 _ENGINEERS: Final = select(people.c.key, people.c.id).where(
     people.c.key.in_(bindparam("keys", expanding=True))
 )
@@ -135,6 +155,9 @@ _SAVE_TICKET: Final = (
                 "priority",
                 "priority_reason",
                 "title",
+                "category",
+                "system",
+                "team",
                 "assignee_id",
                 "acknowledged_at",
                 "closed_at",
@@ -147,6 +170,28 @@ _SAVE_TICKET: Final = (
     )
 )
 _APPEND: Final = insert(journal)
+
+_DISPATCHES: Final = (
+    select(dispatches)
+    .where(dispatches.c.ticket_id == bindparam("ticket"))
+    .order_by(dispatches.c.number)
+)
+_ADD_DISPATCH: Final = insert(dispatches)
+_SAVE_DISPATCH: Final = (
+    update(dispatches)
+    .where(dispatches.c.ticket_id == bindparam("ticket"), dispatches.c.number == bindparam("place"))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in ("state", "wrong_codes", "is_proved", "updated_at")
+        }
+    )
+)
+_VERSIONS: Final = (
+    select(terms.c.version, terms.c.body)
+    .where(terms.c.kind == "contract", terms.c.key == bindparam("key"))
+    .order_by(terms.c.version.desc())
+)
 
 _ADD_CONTACTS: Final = insert(contacts).returning(
     contacts.c.medium, contacts.c.external_id, contacts.c.id
@@ -215,6 +260,11 @@ class SqlPeople:
         name = (await self._connection.execute(_ENGINEER_NAME, {"key": key})).scalar_one_or_none()
         return None if name is None else str(name)
 
+    async def person(self, person_id: int) -> Person | None:
+        found = await self._connection.execute(_PERSON, {"person": person_id})
+        row = found.mappings().first()
+        return None if row is None else _person(row)
+
 
 class SqlTickets:
     def __init__(self, connection: AsyncConnection) -> None:
@@ -278,6 +328,9 @@ class SqlTickets:
                 "priority": ticket.priority.value,
                 "priority_reason": ticket.priority_reason,
                 "title": ticket.title,
+                "category": ticket.category,
+                "system": ticket.system,
+                "team": ticket.team,
                 "assignee_id": ids.get(ticket.assignee),
                 "acknowledged_at": ticket.acknowledged_at,
                 "closed_at": ticket.closed_at,
@@ -332,6 +385,52 @@ class SqlContacts:
             for slip in slips
         ]
         await self._connection.execute(_SAVE_CONTACT, rows)
+
+
+class SqlDispatches:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def of_ticket(self, ticket_id: int) -> list[Dispatch]:
+        rows = await self._connection.execute(_DISPATCHES, {"ticket": ticket_id})
+        return [_dispatch(row) for row in rows.mappings()]
+
+    async def add(self, dispatch: Dispatch) -> None:
+        row = {
+            "ticket_id": dispatch.ticket_id,
+            "number": dispatch.number,
+            "engineer": dispatch.engineer,
+            "code": dispatch.code,
+            **_dispatch_row(dispatch),
+        }
+        await self._connection.execute(_ADD_DISPATCH, row)
+
+    async def save(self, dispatches: Sequence[Dispatch]) -> None:
+        rows = [
+            {
+                "ticket": dispatch.ticket_id,
+                "place": dispatch.number,
+                **{f"new_{name}": value for name, value in _dispatch_row(dispatch).items()},
+            }
+            for dispatch in dispatches
+        ]
+        if rows:
+            await self._connection.execute(_SAVE_DISPATCH, rows)
+
+
+class SqlContracts:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def current(self, name: str) -> str | None:
+        key, is_versioned, version = name.partition(".")
+        found = (await self._connection.execute(_VERSIONS, {"key": key})).all()
+        # An empty body: it was taken out of the desk file then.
+        if found and found[0].body and not is_versioned:
+            return f"{key}.{found[0].version}"
+        if version in {str(each.version) for each in found if each.body}:
+            return name
+        return CONTRACT if name == CONTRACT else None
 
 
 def call_row(facts: CallFacts) -> Row:
@@ -437,6 +536,9 @@ def _ticket(row: RowMapping) -> Ticket:
         priority=Priority(row["t_priority"]),
         priority_reason=row["t_priority_reason"],
         title=row["t_title"],
+        category=row["t_category"],
+        system=row["t_system"],
+        team=row["t_team"],
         assignee=row["t_assignee"] or "",
         opened_at=row["t_opened_at"],
         acknowledged_at=row["t_acknowledged_at"],
@@ -445,6 +547,28 @@ def _ticket(row: RowMapping) -> Ticket:
         updated_at=row["t_updated_at"],
         journal_seq=row["t_journal_seq"],
         journal_hash=row["t_journal_hash"],
+    )
+
+
+def _dispatch_row(dispatch: Dispatch) -> Row:
+    return {
+        "state": dispatch.state.value,
+        "wrong_codes": dispatch.wrong_codes,
+        "is_proved": dispatch.is_proved,
+        "updated_at": dispatch.updated_at,
+    }
+
+
+def _dispatch(row: RowMapping) -> Dispatch:
+    return Dispatch(
+        ticket_id=row["ticket_id"],
+        number=row["number"],
+        engineer=row["engineer"],
+        state=DispatchState(row["state"]),
+        code=row["code"],
+        wrong_codes=row["wrong_codes"],
+        is_proved=row["is_proved"],
+        updated_at=row["updated_at"],
     )
 
 

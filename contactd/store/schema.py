@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -82,6 +83,8 @@ sites = Table(
     Column("queue", String(32), nullable=False),
     Column("floor", String(32), nullable=False),
     Column("area_code", String(8), nullable=False, server_default=""),
+    Column("contract", String(48), nullable=False, server_default=""),  # versioned: gold.3
+    Column("calendar", String(48), nullable=False, server_default=""),  # versioned: gz-hours.2
     CheckConstraint("floor <> ''", name="floor_is_never_empty"),
 )
 
@@ -108,7 +111,7 @@ addresses = Table(  # a person keeps several numbers; a number belongs to one pe
     Column("rank", Integer, nullable=False, server_default="0"),  # 0 is tried first
 )
 
-rotas = Table(  # one row: the simple rota of the desk file, replaced as a whole
+rotas = Table(  # one row: the rota and the people in it, replaced as a whole
     "rotas",
     metadata,
     Column("id", Integer, primary_key=True),
@@ -138,6 +141,9 @@ tickets = Table(
     Column("updated_at", Instant, nullable=False),
     Column("journal_seq", Integer, nullable=False, server_default="0"),  # last entry's seq
     Column("journal_hash", String(64), nullable=False, server_default=""),  # and its hash
+    Column("category", String(16), nullable=False, server_default=""),
+    Column("system", String(40), nullable=False, server_default=""),
+    Column("team", String(32), nullable=False, server_default=""),
     Index("ix_tickets_state_priority", "state", "priority"),
 )
 
@@ -199,30 +205,131 @@ outbox = Table(
     Column("body", JSON, nullable=False),
     Column("dedup_key", String(120), unique=True),  # NULL: no deduplication
     Column("created_at", Instant, nullable=False),
-    Column("due_at", Instant, nullable=False, index=True),
+    Column("due_at", Instant, nullable=False),
     Column("lease_until", Instant),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("error", String(400), nullable=False, server_default=""),
     Column("parked_at", Instant),  # given up; an operator looks
+    *(  # a million timers may be armed: what is asked of them all the time is in an index
+        Index(name, *columns, sqlite_where=text(rows), postgresql_where=text(rows))
+        for name, columns, rows in (
+            ("ix_outbox_due_at", ("due_at", "id"), "parked_at IS NULL"),
+            ("ix_outbox_attempts", ("attempts",), "attempts > 0"),
+            ("ix_outbox_parked_at", ("parked_at",), "parked_at IS NOT NULL"),
+        )
+    ),
 )
 
-notifications = Table(  # one attempt to reach one person
+notifications = Table(  # one message to one person: a call, a text, a mail
     "notifications",
     metadata,
     Column("id", Id, primary_key=True),
     Column("dedup_key", String(120), nullable=False, unique=True),
     Column("ticket_id", Id, ForeignKey("tickets.id"), nullable=False, index=True),
-    Column("contact_id", Id, ForeignKey("contacts.id"), nullable=False, index=True),
-    Column("step", Integer, nullable=False),
-    Column("engineer", String(32), nullable=False),
-    Column("address", String(254), nullable=False),
+    Column("recipient", String(32), nullable=False),  # engineer's key, floor, requester
     Column("medium", String(8), nullable=False),
-    Column("client_ref", String(120), nullable=False, unique=True),  # AMI ChannelId
-    # queued, sending, sent, unknown, taken, passed, failed
-    Column("state", String(16), nullable=False),
+    Column("address", String(254), nullable=False),
+    Column("client_ref", String(120), nullable=False, unique=True),  # AMI ChannelId, gateway's
+    Column("reason", String(24), nullable=False),  # routing.notify.Reason
+    Column("facts", JSON, nullable=False),  # what its text says
+    Column("step", Integer, nullable=False, server_default="0"),
+    Column("generation", Integer, nullable=False, server_default="0"),
+    Column("state", String(16), nullable=False),  # routing.notify.SendState
     Column("detail", String(200), nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+)
+
+spans = Table(  # who is on duty: rota.spans, 60 days ahead; holes are rows with engineer ""
+    "spans",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("site", String(32), nullable=False),
+    Column("tier", Integer, nullable=False),
+    Column("team", String(32), nullable=False, server_default=""),
+    Column("engineer", String(32), nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("until", Instant, nullable=False, index=True),
+    Column("why", JSON, nullable=False),  # [[kind, key], …]
+    Column("instead_of", String(32), nullable=False, server_default=""),
+)
+
+feeds = Table(  # external iCalendar files: the last good copy of each
+    "feeds",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("url", String(500), nullable=False),  # what it is a copy of
+    Column("body", Text, nullable=False, server_default=""),
+    Column("etag", String(200), nullable=False, server_default=""),
+    Column("absences", JSON, nullable=False),  # [[start, end], …]: what it says, UTC
+    Column("read_until", Instant),  # how far into the future it was read
+    Column("tried_at", Instant, nullable=False),
+    Column("good_at", Instant),  # when the copy was last known to be current
+    Column("error", String(400), nullable=False, server_default=""),
+)
+
+terms = Table(  # every version of what was promised and of who is told; never changed
+    "terms",
+    metadata,
+    Column("kind", String(16), primary_key=True),  # contract, calendar, policy
+    Column("key", String(40), primary_key=True),
+    Column("version", Integer, primary_key=True),  # 1, 2, …
+    Column("body", JSON, nullable=False),
+    Column("since", Instant, nullable=False),
+)
+
+holidays = Table(  # public holidays, as the last file that was imported has them
+    "holidays",
+    metadata,
+    Column("key", String(8), primary_key=True),  # cn
+    Column("body", Text, nullable=False),
+    Column("confirmed_through", String(10), nullable=False),  # YYYY-MM-DD
+    Column("imported_at", Instant, nullable=False),
+)
+
+clocks = Table(  # a copy of what routing.clocks says of a ticket's journal
+    "clocks",
+    metadata,
+    Column("ticket_id", Id, ForeignKey("tickets.id"), primary_key=True),
+    Column("metric", String(16), primary_key=True),
+    Column("entry", Integer, primary_key=True),  # the journal entry that started it
+    Column("state", String(16), nullable=False),
+    Column("goal_s", Integer, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("due_at", Instant),
+    Column("provisional", Boolean, nullable=False),
+    Column("stopped_at", Instant),
+    Column("breached_at", Instant),
+    Column("segments", JSON, nullable=False),
+    Index("ix_clocks_state_due_at", "state", "due_at"),
+)
+
+escalations = Table(  # who is told about a ticket: routing.escalation.Escalation
+    "escalations",
+    metadata,
+    Column("ticket_id", Id, ForeignKey("tickets.id"), primary_key=True),
+    Column("phase", String(16), nullable=False),  # "": nobody had to be told yet
+    Column("site", String(32), nullable=False),
+    Column("symptom", String(120), nullable=False, server_default=""),
+    Column("leader", String(24), nullable=False, server_default="", index=True),
+    Column("seen_seq", Integer, nullable=False),  # the journal entries it knows of
+    Column("body", JSON(none_as_null=True)),  # NULL: nobody had to be told yet
+    Index("ix_escalations_phase_site", "phase", "site", "symptom"),
+)
+
+dispatches = Table(  # somebody who is sent to the site; the code proves the arrival
+    "dispatches",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("ticket_id", Id, ForeignKey("tickets.id"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),  # 1, 2, … of its ticket
+    Column("engineer", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("code", String(8), nullable=False),
+    Column("wrong_codes", Integer, nullable=False, server_default="0"),
+    Column("is_proved", Boolean, nullable=False, server_default="0"),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("ticket_id", "number"),
 )
 
 cursors = Table(

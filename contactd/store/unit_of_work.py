@@ -9,7 +9,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
-from contactd.store.repositories import SqlContacts, SqlPeople, SqlTickets
+from contactd.store.repositories import (
+    SqlContacts,
+    SqlContracts,
+    SqlDispatches,
+    SqlPeople,
+    SqlTickets,
+)
+from contactd.store.routing import SqlRouting
 from contactd.store.schema import Instant, outbox
 from contactd.tickets.contact import Cursor
 from contactd.tickets.events import Due, Event
@@ -34,6 +41,9 @@ class SqlUnitOfWork:
         self.people = SqlPeople(connection, clock)
         self.tickets = SqlTickets(connection)
         self.contacts = SqlContacts(connection, clock)
+        self.dispatches = SqlDispatches(connection)
+        self.contracts = SqlContracts(connection)
+        self.routing = SqlRouting(connection, self.tickets)
         self._clock = clock
         self._events: list[dict[str, Any]] = []
         self._unique_events: list[dict[str, Any]] = []

@@ -7,9 +7,12 @@ from sqlalchemy import Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 
-def upsert(table: Table, key: Sequence[str]) -> Mapping[str, Insert]:
-    """Return, by dialect, a statement that inserts a row or replaces all of it but its `key`."""
-    names = [column.name for column in table.c if column.name not in key]
+def upsert(table: Table, key: Sequence[str], *, kept: Sequence[str] = ()) -> Mapping[str, Insert]:
+    """Return, by dialect, a statement that inserts a row or replaces all of it.
+
+    What stays of a row that is there is its `key` and the columns `kept`.
+    """
+    names = [column.name for column in table.c if column.name not in (*key, *kept)]
     on_sqlite, on_postgresql = sqlite.insert(table), postgresql.insert(table)
 
     def excluded(columns: Any) -> dict[str, Any]:

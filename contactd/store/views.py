@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
 from contactd.errors import NotFound, PermanentFailure
+from contactd.routing.notify import REQUESTER, Reason, SendState
 from contactd.store.engine import Database
 from contactd.store.ledger import LedgerDay, ledger_day
 from contactd.store.repositories import call_facts
@@ -20,13 +21,16 @@ from contactd.store.schema import (
     addresses,
     attachments,
     contacts,
+    dispatches,
     journal,
     ledger_days,
+    notifications,
     people,
     sites,
     tickets,
 )
 from contactd.tickets.contact import CallFacts, Direction, Medium, Outcome, Source
+from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.journal import Entry
 from contactd.tickets.numbers import is_valid
 from contactd.tickets.people import MAIL, PHONE
@@ -81,6 +85,9 @@ class TicketView:
     caller: str
     engineer: str  # key, "" when nobody has it
     engineer_name: str
+    category: str  # "" while nobody has said
+    system: str
+    team: str  # key, "" when none
     opened_at: datetime
     acknowledged_at: datetime | None
     closed_at: datetime | None
@@ -121,6 +128,31 @@ class ContactView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchView:
+    """Somebody who was sent to the site; the code is the requester's alone."""
+
+    number: int
+    engineer: str  # key
+    engineer_name: str
+    state: DispatchState
+    is_proved: bool
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageView:
+    """Something that was sent because of the ticket, without its words and its address."""
+
+    recipient: str  # engineer's key, floor, requester
+    name: str  # "" when nobody knows
+    medium: Medium
+    reason: Reason
+    state: SendState
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TicketDetail:
     """Everything about one ticket; contacts and journal in the order in which they happened."""
 
@@ -132,6 +164,8 @@ class TicketDetail:
     requester: PersonView
     contacts: tuple[ContactView, ...]
     journal: tuple[Entry, ...]
+    dispatches: tuple[DispatchView, ...]
+    messages: tuple[MessageView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +244,33 @@ _CONTACTS_OF_TICKET: Final = _CONTACTS.where(contacts.c.ticket_id == bindparam("
 _CONTACT: Final = _CONTACTS.where(contacts.c.id == bindparam("contact"))
 _JOURNAL: Final = (
     select(journal).where(journal.c.ticket_id == bindparam("ticket")).order_by(journal.c.seq)
+)
+_DISPATCHES: Final = (
+    select(
+        dispatches.c.number,
+        dispatches.c.engineer,
+        dispatches.c.state,
+        dispatches.c.is_proved,
+        dispatches.c.updated_at,
+        people.c.name,
+    )
+    .select_from(dispatches.outerjoin(people, people.c.key == dispatches.c.engineer))
+    .where(dispatches.c.ticket_id == bindparam("ticket"))
+    .order_by(dispatches.c.number)
+)
+_MESSAGES: Final = (
+    select(
+        notifications.c.recipient,
+        notifications.c.medium,
+        notifications.c.reason,
+        notifications.c.state,
+        notifications.c.created_at,
+        notifications.c.updated_at,
+        people.c.name,
+    )
+    .select_from(notifications.outerjoin(people, people.c.key == notifications.c.recipient))
+    .where(notifications.c.ticket_id == bindparam("ticket"))
+    .order_by(notifications.c.id)
 )
 _ATTACHMENTS: Final = (
     select(attachments)
@@ -299,6 +360,8 @@ class Views:
             heard = (await connection.execute(_CONTACTS_OF_TICKET, mine)).mappings().all()
             files = await _attachments(connection, [each["id"] for each in heard])
             entries = (await connection.execute(_JOURNAL, mine)).mappings().all()
+            visits = (await connection.execute(_DISPATCHES, mine)).mappings().all()
+            sent = (await connection.execute(_MESSAGES, mine)).mappings().all()
             asked = await connection.execute(_PERSON, {"person": row["requester_id"]})
             (requester,) = await _people(connection, asked.mappings().all())
         return TicketDetail(
@@ -310,6 +373,8 @@ class Views:
             requester=requester,
             contacts=tuple(_contact(each, files.get(each["id"], ())) for each in heard),
             journal=tuple(_entry(row["number"], entry) for entry in entries),
+            dispatches=tuple(map(_dispatch, visits)),
+            messages=tuple(_message(each, requester.name) for each in sent),
         )
 
     async def contacts_page(
@@ -478,6 +543,29 @@ def _position(cursor: str) -> tuple[datetime, int]:
 # Rows to values
 
 
+def _dispatch(row: RowMapping) -> DispatchView:
+    return DispatchView(
+        number=row["number"],
+        engineer=row["engineer"],
+        engineer_name=row["name"] or "",
+        state=DispatchState(row["state"]),
+        is_proved=row["is_proved"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _message(row: RowMapping, requester: str) -> MessageView:
+    return MessageView(
+        recipient=row["recipient"],
+        name=requester if row["recipient"] == REQUESTER else row["name"] or "",
+        medium=Medium(row["medium"]),
+        reason=Reason(row["reason"]),
+        state=SendState(row["state"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
 def _ticket(row: RowMapping) -> TicketView:
     return TicketView(
         number=row["number"],
@@ -491,6 +579,9 @@ def _ticket(row: RowMapping) -> TicketView:
         caller=row["caller"] or "",
         engineer=row["engineer"] or "",
         engineer_name=row["engineer_name"] or "",
+        category=row["category"],
+        system=row["system"],
+        team=row["team"],
         opened_at=row["opened_at"],
         acknowledged_at=row["acknowledged_at"],
         closed_at=row["closed_at"],

@@ -20,24 +20,30 @@ log = get_logger()
 
 VIP_QUEUE_PRIORITY: Final = 10  # QUEUE_PRIO; everybody else has 0
 
-PageAnswer = Callable[[str, str], Awaitable[str]]  # notification, digit -> taken, passed, late
+# notification, digit ("" for none), PIN -> taken, passed, on_way, late; pin: a wrong one
+PageAnswer = Callable[[str, str, str], Awaitable[str]]
+ConfirmAnswer = Callable[
+    [str, str], Awaitable[str]
+]  # notification, digit -> closed, reopened, late
 
 
 class Ivr:
     """The handlers of the FastAGI scripts, by name."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the questions are about
         self,
         *,
         tickets: TicketService,
         intake: Intake,
         page_answer: PageAnswer,
+        confirm_answer: ConfirmAnswer,
         clock: Clock,
         default_queue: str,
     ) -> None:
         self._tickets = tickets
         self._intake = intake
         self._page_answer = page_answer
+        self._confirm_answer = confirm_answer
         self._clock = clock
         self._default_queue = default_queue
 
@@ -47,6 +53,7 @@ class Ivr:
             "fault": self.fault,
             "progress": self.progress,
             "page": self.page,
+            "confirm": self.confirm,
         }
 
     async def arrive(self, request: AgiRequest) -> Sequence[str]:
@@ -88,9 +95,14 @@ class Ivr:
         return "ok", "found", "&".join(sounds)
 
     async def page(self, request: AgiRequest) -> Sequence[str]:
-        """An engineer who was rung about a ticket pressed a key."""
-        notification, digit = (*request.args, "", "")[:2]
-        return "ok", await self._page_answer(notification, digit)
+        """An engineer who was rung about a ticket pressed a key, or none (no digit)."""
+        ref, digit, pin = (*request.args, "", "", "")[:3]
+        return "ok", await self._page_answer(ref, digit, pin)
+
+    async def confirm(self, request: AgiRequest) -> Sequence[str]:
+        """Who reported a fault and was called back says whether it is solved."""
+        ref, digit = (*request.args, "", "")[:2]
+        return "ok", await self._confirm_answer(ref, digit)
 
     def _contact(self, request: AgiRequest) -> Contact:
         headers = request.headers

@@ -5,7 +5,7 @@ records) says how it went. Each loop here only ever looks: a signal that is lost
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -17,7 +17,8 @@ from contactd.clock import Clock
 from contactd.errors import ContactdError, TemporaryFailure
 from contactd.log import bound, get_logger
 from contactd.metrics import ROSTER_CHANGES
-from contactd.routing.oncall import Engineer, Rota, on_duty
+from contactd.routing.notify import Notification, SendState, SendUnknown
+from contactd.routing.oncall import Duties, on_duty
 from contactd.service import Health, HealthState
 from contactd.settings import HotlineSettings, PbxSettings
 from contactd.signals import Signals, Topic, wait
@@ -37,8 +38,8 @@ from contactd.telephony.intake import Intake
 from contactd.telephony.ledger import has_channel, hotline_calls
 from contactd.telephony.ordered import OrderedByKey
 from contactd.telephony.replay import Look, PbxFiles, PbxRecords
+from contactd.telephony.voice import CONTEXTS, PAGE, Outgoing
 from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Outcome
-from contactd.tickets.paging import Page, PageState, Subject
 from contactd.tickets.service import TicketService
 
 log = get_logger()
@@ -53,21 +54,25 @@ YESTERDAY_FOR: Final = timedelta(hours=1)  # after midnight the day before is st
 MEMBERS_CHANGED: Final = frozenset(
     {"QueueMemberAdded", "QueueMemberRemoved", "QueueMemberPenalty", "Reload"}
 )
-EVENTS: Final = CALL_EVENTS | MEMBERS_CHANGED
+EVENTS: Final = CALL_EVENTS | MEMBERS_CHANGED | {"Hangup", "OriginateResponse"}
+NORMAL_END: Final = 16  # Q.850
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """What every PBX needs of the rest of the program.
 
-    `settle` balances the ledger of one day with the calls that a PBX's records have.
+    `settle` balances the ledger of one day with the calls that a PBX's records have. `call_outcome`
+    is told what became of a notification by phone: `DELIVERED`, somebody picked up (perhaps a
+    machine), or `NOT_REACHED`; a ref may be unknown, or the person has pressed a key already.
     """
 
     tickets: TicketService
     intake: Intake
-    rota: Callable[[], Awaitable[Rota]]
+    duties: Callable[[], Awaitable[Duties]]
     load_cursor: Callable[[str], Awaitable[str | None]]
     settle: Callable[[date, str, Mapping[str, datetime]], Awaitable[object]]
+    call_outcome: Callable[[str, SendState], Awaitable[None]]
     clock: Clock
     signals: Signals
     zone: str
@@ -87,7 +92,7 @@ class _Loop:
 
 
 class Pbx:
-    """One PBX as a service; `Line` of the pager."""
+    """One PBX as a service, and a `voice.Line`."""
 
     def __init__(self, settings: PbxSettings, hotline: HotlineSettings, shared: Shared) -> None:
         self.name = settings.name
@@ -121,6 +126,7 @@ class Pbx:
         self._unread: tuple[str, ...] = ()  # what is wrong with the PBX's files
         self._list_again_at = float("-inf")  # event loop's clock
         self._keys: frozenset[str] | None = None  # of the engineers
+        self._outgoing = Outgoing(settings.page_channels)
 
     # The service
 
@@ -182,6 +188,7 @@ class Pbx:
     def _on_event(self, event: AmiEvent) -> None:
         if event["Event"] in MEMBERS_CHANGED:
             self._shared.signals.raise_here(Topic.ROSTER)
+        self._tell(self._outgoing.feed(event, _loop_time()))
         self._follow(self.calls.feed(event, self._clock.now()))
 
     def _follow(self, changes: list[Change]) -> None:
@@ -254,17 +261,20 @@ class Pbx:
         """Return the keys of all engineers; since the members were written, without looking."""
         if self._keys is None:
             try:
-                rota = await self._shared.rota()
+                duties = await self._shared.duties()
             except TemporaryFailure:
                 return frozenset()
-            return _keys(rota)
+            return _keys(duties)
         return self._keys
 
     async def _on_connected(self, ami: Ami) -> None:
         """Ask the PBX how things are, and believe it."""
+        asked_at = _loop_time()
         channels = await ami.list("CoreShowChannels")
         queues = await ami.list("QueueStatus")
         self._list_again_at = float("-inf")
+        live = frozenset(channel.get("Uniqueid", "") for channel in channels)
+        self._tell(self._outgoing.resync(live, asked_at))
         self._follow(self.calls.resync(channels, queues, self._clock.now()))
         self._shared.signals.raise_here(Topic.ROSTER)
         self._shared.signals.raise_here(Topic.REPLAY)
@@ -330,12 +340,12 @@ class Pbx:
         return None
 
     async def _write_members(self, queue_events: list[AmiEvent]) -> None:
-        rota = await self._shared.rota()
-        self._keys = _keys(rota)  # before any of them can be rung
+        duties = await self._shared.duties()
+        self._keys = _keys(duties)  # before any of them can be rung
         now = self._clock.now()
         want = roster.wanted(
-            rota.sites,
-            {site.key: on_duty(rota, site.key, now) for site in rota.sites},
+            duties.sites,
+            {site.key: on_duty(duties, site.key, now) for site in duties.sites},
             default_queue=self._hotline.default_queue,
         )
         steps = roster.difference(want, roster.present(queue_events))
@@ -349,30 +359,75 @@ class Pbx:
         if steps:
             log.info("roster.written", pbx=self.name, changes=len(steps))
 
-    # Pages
+    # Calls to people: `voice.Line`
 
-    async def page(self, page: Page, *, engineer: Engineer, subject: Subject, what: str) -> None:
-        """Ring a person about a ticket; see `pager.Line`."""
-        if page.state is PageState.SENDING and await has_channel(self._settings.cel_path, page.ref):
-            return  # it was dialled before contactd or the link broke
-        number = "".join(sign for sign in engineer.number if sign.isdigit())
-        outcome = await self._ami.originate(
-            channel=f"Local/{number}@contactd-call/n",
-            channel_id=page.ref,
-            context="contactd-page",
-            exten="s",
-            caller_id="contactd",
-            variables={
-                "NOTIFICATION": page.ref,
-                "TICKET": page.ticket,
-                "SITE": subject.site,
-                "LANG": engineer.language,
-                "WHAT": what,
-            },
-            timeout_s=self._hotline.page_ring_s,
-        )
+    async def dial(self, notification: Notification) -> None:
+        """Ring a person; see `voice.Line`. The dialplan says what it is about.
+
+        Of the facts: `site`, `vip`, `conference`, `pin` ("1": a PIN is asked for), `code`.
+        """
+        ref, facts = notification.ref, notification.facts
+        number = "".join(sign for sign in notification.address if sign.isdigit())
+        ring_s = self._hotline.page_ring_s
+        self._outgoing.begin(ref, ring_s=ring_s, now=_loop_time())
+        try:
+            outcome = await self._ami.originate(
+                channel=f"Local/{number}@contactd-call/n",
+                channel_id=ref,
+                context=CONTEXTS.get(notification.reason, PAGE),
+                exten="s",
+                caller_id="contactd",
+                variables={
+                    "NOTIFICATION": ref,
+                    "TICKET": notification.ticket,
+                    "LANG": notification.language,
+                    "WHAT": notification.reason.value,
+                    "SITE": facts.get("site", ""),
+                    "VIP": facts.get("vip", ""),
+                    "CONFERENCE": facts.get("conference", ""),
+                    "PIN_NEEDED": facts.get("pin", ""),
+                    "CODE": facts.get("code", ""),
+                },
+                timeout_s=ring_s,
+            )
+        except ContactdError:
+            self._outgoing.forget(ref)
+            raise
         if outcome is OriginateOutcome.UNKNOWN:
-            raise TemporaryFailure("not known whether the page was dialled")
+            raise SendUnknown("not known whether the call was dialled")
+
+    async def has_dialled(self, ref: str) -> bool:
+        """Return whether `ref` has or had a channel; see `voice.Line`."""
+        # The list first: what has ended by then is in the records.
+        if self._ami.connected:
+            channels = await self._ami.list("CoreShowChannels")
+            if any(channel.get("Uniqueid") == ref for channel in channels):
+                return True
+        if await has_channel(self._settings.cel_path, ref):
+            return True
+        if not self._ami.connected:
+            raise TemporaryFailure(f"PBX {self.name} cannot be asked: {self._ami.last_error}")
+        return False
+
+    async def hang_up(self, refs: Collection[str]) -> None:
+        """End those that still ring; see `voice.Line`."""
+        if not self._ami.connected and not self._outgoing.holds(refs, _loop_time()):
+            return
+        for channel in await self._ami.list("CoreShowChannels"):
+            ref = channel.get("Uniqueid", "")
+            if ref in refs and channel.get("ChannelStateDesc") != "Up":
+                self._outgoing.give_up(ref)
+                await self._ami.action("Hangup", ACTION_S, Channel=ref, Cause=NORMAL_END)
+
+    def _tell(self, outcomes: Iterable[tuple[str, SendState]]) -> None:
+        for ref, state in outcomes:
+            self._work.submit(ref, partial(self._told, ref, state))
+
+    async def _told(self, ref: str, state: SendState) -> None:
+        try:
+            await self._shared.call_outcome(ref, state)
+        except TemporaryFailure as failure:  # timers go on without it
+            log.warning("page.outcome_not_noted", ref=ref, state=state, reason=str(failure))
 
     # What the status page shows
 
@@ -380,5 +435,9 @@ class Pbx:
         return tuple((call, self.filed.get(call.call_id)) for call in self.calls.snapshot())
 
 
-def _keys(rota: Rota) -> frozenset[str]:
-    return frozenset(engineer.key for engineer in rota.engineers)
+def _keys(duties: Duties) -> frozenset[str]:
+    return frozenset(engineer.key for engineer in duties.engineers)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

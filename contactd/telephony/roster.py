@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from contactd.routing.oncall import Duty, Engineer, Site, Why
+from contactd.routing.oncall import FLOOR_KEY, Duty, Engineer, Site, Why, floor
 
-FLOOR_NAME: Final = "floor"
 FLOOR_PENALTY: Final = 9  # last of all, by etc/asterisk/queuerules.conf
 MAX_PENALTY: Final = FLOOR_PENALTY - 1
 
@@ -102,8 +101,7 @@ def _of_site(site: Site, duties: Sequence[Duty]) -> Iterable[tuple[str, str, int
     ranks = {tier: n for n, tier in enumerate(sorted({duty.tier for duty in people}), 1)}
     for duty in people:
         yield duty.engineer.key, interface(duty.engineer), min(ranks[duty.tier], MAX_PENALTY)
-    floor = Engineer(key=FLOOR_NAME, name=FLOOR_NAME, number=site.floor, language=site.language)
-    yield FLOOR_NAME, interface(floor), FLOOR_PENALTY
+    yield FLOOR_KEY, interface(floor(site)), FLOOR_PENALTY
 
 
 def present(queue_members: Iterable[Mapping[str, str]]) -> frozenset[Member]:

@@ -7,30 +7,64 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnded:
-    """The facts of a call are final: fetch its recording, page somebody if nobody took it."""
+    """The facts of a call are final: fetch its recording."""
 
     ticket_id: int
     contact_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageDue:
-    """Somebody has to hear of a contact: ring the next one of those on duty.
-
-    `reason` is the prompt that says what it is about (`page-voicemail`, `page-missed`). `step`
-    counts the people who were rung; `since` is the step at which this round of rounds began.
-    """
+class TicketDue:
+    """Something happened to a ticket, or one of its promises comes due: see what that means."""
 
     ticket_id: int
-    contact_id: int
-    step: int
-    reason: str
-    since: int = 0
 
 
-Event = CallEnded | PageDue
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationDue:
+    """The timer of an escalation: `timer` is `step` or `ack` (routing.escalation.Timer)."""
 
-KINDS: Final[dict[str, type[Event]]] = {kind.__name__: kind for kind in (CallEnded, PageDue)}
+    ticket_id: int
+    timer: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupDue:
+    """The page of this ticket, which may speak for others, was taken or is over."""
+
+    ticket_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DutyDue:
+    """Somebody comes on duty or leaves at a site, or the rota was changed."""
+
+    site: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeDue:
+    """A notification has to be sent, or looked up if it was sent and nobody knows how it went."""
+
+    ref: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticesStopped:
+    """Notifications are no longer wanted: take back what can be taken back."""
+
+    refs: list[str]
+
+
+Event = CallEnded | TicketDue | EscalationDue | GroupDue | DutyDue | NoticeDue | NoticesStopped
+
+KINDS: Final[dict[str, type[Event]]] = {
+    kind.__name__: kind
+    for kind in (
+        CallEnded, TicketDue, EscalationDue, GroupDue, DutyDue, NoticeDue, NoticesStopped,
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from contactd.errors import ActionNotAllowed, PermanentFailure
 from contactd.tickets import journal
 from contactd.tickets.contact import CallFacts, Contact, Outcome, Source
 from contactd.tickets.journal import Draft, Entry, instant_text
@@ -43,6 +44,9 @@ class Ticket:
     priority: Priority
     priority_reason: str
     title: str
+    category: str  # Category, "" while nobody has said
+    system: str  # business system (ERP, OA, …), "" while nobody has said
+    team: str  # key of the team that is responsible, "" when none
     assignee: str  # engineer's key, "" when nobody
     opened_at: datetime
     acknowledged_at: datetime | None
@@ -59,6 +63,29 @@ class Decision:
 
     ticket: Ticket
     entries: tuple[Draft, ...] = ()
+
+
+class Category(StrEnum):
+    """The nature of a fault (requirement B2); what system it is about is in the desk's words."""
+
+    HARDWARE = "hardware"
+    SOFTWARE = "software"
+    NETWORK = "network"
+    ACCOUNT = "account"  # and permissions
+    CONFIGURATION = "configuration"
+    CONSUMABLES = "consumables"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """What somebody says of a ticket; None: nothing."""
+
+    impact: Impact | None = None
+    urgency: Urgency | None = None
+    category: Category | None = None
+    system: str | None = None
+    title: str | None = None
 
 
 class Promise(StrEnum):
@@ -93,6 +120,9 @@ _DONE: Final = {
     Action.CANCEL: "cancelled",
 }
 ENGINEER: Final = "engineer:"
+# Promised where a site has nothing of its own; `routing` has them whatever is configured.
+CONTRACT: Final = "standard"
+CALENDAR: Final = "always"
 
 
 def clean_line(value: str, limit: int) -> str:
@@ -190,6 +220,9 @@ def open_ticket(
         priority=level,
         priority_reason=reason,
         title=clean_line(contact.text, 200),
+        category="",
+        system="",
+        team="",
         assignee="",
         opened_at=contact.received_at,
         acknowledged_at=None,
@@ -199,7 +232,13 @@ def open_ticket(
         journal_seq=0,
         journal_hash="",
     )
-    body = {**_naming(contact), "priority": level.value, "reason": reason}
+    body = {
+        **_naming(contact),
+        "priority": level.value,
+        "reason": reason,
+        "contract": (branch.contract if branch else "") or CONTRACT,
+        "calendar": (branch.calendar if branch else "") or CALENDAR,
+    }
     opened = Draft(
         at=now, actor=journal.REQUESTER, action="opened", state=State.NEW.value, body=body
     )
@@ -208,7 +247,7 @@ def open_ticket(
 
 def join(ticket: Ticket, contact: Contact, now: datetime) -> Decision:
     """Add a repeat contact to its requester's open ticket."""
-    added = _entry(ticket, now, journal.REQUESTER, "contact.added", _naming(contact))
+    added = draft(ticket, now, journal.REQUESTER, "contact.added", _naming(contact))
     joined = replace(
         ticket,
         last_contact_at=max(ticket.last_contact_at, contact.received_at),
@@ -225,7 +264,7 @@ def learn(ticket: Ticket, before: Contact, after: Contact, now: datetime) -> Dec
 def separate(ticket: Ticket, contact: Contact, number: str, now: datetime) -> Decision:
     """Let go of a contact that is about something else and now has the ticket `number`."""
     body = {**_naming(contact), "to": number}
-    entry = _entry(ticket, now, journal.REQUESTER, "ticket.separated", body)
+    entry = draft(ticket, now, journal.REQUESTER, "ticket.separated", body)
     return Decision(ticket=replace(ticket, updated_at=now), entries=(entry,))
 
 
@@ -235,40 +274,188 @@ def act(ticket: Ticket, action: Action, *, actor: str, note: str, now: datetime)
     Raises:
         ActionNotAllowed: the table of states has no such transition.
     """
-    state = next_state(ticket.state, action)
+    moved = _moved(ticket, next_state(ticket.state, action), now)
     acknowledges = action is Action.ACKNOWLEDGE and ticket.acknowledged_at is None
     assignee = ticket.assignee
     if action is Action.ACKNOWLEDGE and actor.startswith(ENGINEER):
         assignee = assignee or actor.removeprefix(ENGINEER)
     moved = replace(
-        ticket,
-        state=state,
+        moved,
         assignee=assignee,
         acknowledged_at=now if acknowledges else ticket.acknowledged_at,
-        closed_at=None if state in OPEN else now,
-        updated_at=now,
     )
-    body = {"note": clean_text(note)} if note else {}
-    return Decision(ticket=moved, entries=(_entry(moved, now, actor, _DONE[action], body),))
+    entry = draft(moved, now, actor, _DONE[action], _noted(note))
+    return Decision(ticket=moved, entries=(entry,))
 
 
-def take(ticket: Ticket, engineer: str, *, how: str, now: datetime) -> Decision | None:
+def take(
+    ticket: Ticket, engineer: str, *, how: str, now: datetime, actor: str = ""
+) -> Decision | None:
     """Give the ticket to the first engineer who says so; None if it is too late.
 
-    `how` says by what they took it (`page`, `web`, …). Taking twice is harmless: no entry.
+    `how` says by what they took it (`page`, `web`, …). Taking twice is harmless: no entry. A new
+    ticket that was handed to somebody who has not said anything yet is still anybody's to take.
     """
-    if ticket.state not in OPEN or (ticket.assignee and ticket.assignee != engineer):
+    is_new = ticket.state is State.NEW
+    if ticket.state not in OPEN or (ticket.assignee not in ("", engineer) and not is_new):
         return None
+    if ticket.assignee == engineer and not is_new:
+        return Decision(ticket=ticket)
+    return assign(ticket, engineer, how=how, now=now, actor=actor)
+
+
+def assign(ticket: Ticket, engineer: str, *, how: str, now: datetime, actor: str = "") -> Decision:
+    """Give the ticket to an engineer who has said so, whoever has it: their word is the newer.
+
+    For an escalation, which knows whose acknowledgement has expired.
+    """
+    return _acknowledged(ticket, engineer, how=how, at=now, now=now, actor=actor)
+
+
+def classify(  # noqa: PLR0913 - what a classification depends on
+    ticket: Ticket, said: Classification, *, vip: bool, matrix: Matrix, actor: str, now: datetime
+) -> Decision:
+    """Say what a ticket is about and how bad it is; the priority follows from that.
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "classify")
+    told = {each.name: getattr(said, each.name) for each in fields(said)}
+    for name, limit in (("system", 40), ("title", 200)):
+        if told[name] is not None:
+            told[name] = clean_line(told[name], limit)
+    new = {
+        name: value
+        for name, value in told.items()
+        if value is not None and value != getattr(ticket, name)
+    }
+    changed = replace(ticket, **new)
+    if said.impact is not None or said.urgency is not None:
+        level, reason = priority(changed.impact, changed.urgency, vip=vip, matrix=matrix)
+        changed = replace(changed, priority=level, priority_reason=reason)
+    if changed == ticket:
+        return Decision(ticket=ticket)
+    changed = replace(changed, updated_at=now)
+    body = {name: int(each) if isinstance(each, int) else str(each) for name, each in new.items()}
+    entries = []
+    if changed.priority is ticket.priority and changed.priority_reason != ticket.priority_reason:
+        body["reason"] = changed.priority_reason
+    if body:
+        entries.append(draft(changed, now, actor, "classified", body))
+    if changed.priority is not ticket.priority:
+        levels = {
+            "priority": changed.priority.value,
+            "before": ticket.priority.value,
+            "reason": changed.priority_reason,
+        }
+        entries.append(draft(changed, now, actor, "priority.changed", levels))
+    return Decision(ticket=changed, entries=tuple(entries))
+
+
+def answered(  # noqa: PLR0913 - who spoke to the requester when and how
+    ticket: Ticket, *, engineer: str, actor: str, how: str, at: datetime, now: datetime
+) -> Decision:
+    """Note that a person has spoken to the requester: a call-back, a personal reply.
+
+    Who did has the ticket, if nobody has it yet. It may be noted late, even after the end.
+
+    Raises:
+        PermanentFailure: that was before the ticket was opened, or will be.
+    """
+    if not ticket.opened_at <= at <= now:
+        raise PermanentFailure("answered_at: not between the opening of the ticket and now")
+    body = {"answered_at": instant_text(at), "how": clean_line(how, 40)}
+    if engineer:
+        body["engineer"] = engineer
+    entry = draft(ticket, now, actor, "answered", body)
+    free = ticket.state in OPEN and (
+        not ticket.assignee or (ticket.state is State.NEW and ticket.assignee == engineer)
+    )
+    if not engineer or not free:
+        return Decision(ticket=ticket, entries=(entry,))
+    taken = _acknowledged(ticket, engineer, how="answer", at=at, now=now, actor=actor)
+    return Decision(ticket=taken.ticket, entries=(entry, *taken.entries))
+
+
+def updated(ticket: Ticket, *, actor: str, note: str, now: datetime) -> Decision:
+    """Note that the requester was told how it stands.
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "update")
+    return Decision(ticket=ticket, entries=(draft(ticket, now, actor, "updated", _noted(note)),))
+
+
+def hand_over(ticket: Ticket, engineer: str, *, actor: str, note: str, now: datetime) -> Decision:
+    """Make somebody else responsible, who has not said anything yet; harmless twice.
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "hand over")
     if ticket.assignee == engineer:
         return Decision(ticket=ticket)
-    return _acknowledged(ticket, engineer, how=how, at=now, now=now)
+    handed = replace(ticket, assignee=engineer, updated_at=now)
+    body = {"engineer": engineer, "before": ticket.assignee, **_noted(note)}
+    return Decision(ticket=handed, entries=(draft(handed, now, actor, "handed_over", body),))
+
+
+def assign_team(ticket: Ticket, team: str, *, actor: str, now: datetime) -> Decision:
+    """Make a team responsible ("": none); harmless twice.
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "assign")
+    team = clean_line(team, 32)
+    if ticket.team == team:
+        return Decision(ticket=ticket)
+    given = replace(ticket, team=team, updated_at=now)
+    body = {"team": team, "before": ticket.team}
+    return Decision(ticket=given, entries=(draft(given, now, actor, "team.assigned", body),))
+
+
+def set_contract(ticket: Ticket, contract: str, *, actor: str, now: datetime) -> Decision:
+    """Promise from now on what `contract` (a versioned key) promises.
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "promise anything for")
+    return note(ticket, "contract.changed", actor=actor, body={"contract": contract}, now=now)
+
+
+def confirm(  # noqa: PLR0913 - what the requester's word is made of
+    ticket: Ticket, *, solved: bool, actor: str, how: str, note: str, now: datetime
+) -> Decision:
+    """Take the requester's word for it: solved or not (requirement B9).
+
+    Raises:
+        ActionNotAllowed: the ticket is not resolved, so nobody has asked.
+    """
+    state = next_state(ticket.state, Action.CLOSE if solved else Action.REOPEN)
+    moved = _moved(ticket, state, now)
+    body: dict[str, Any] = {"how": clean_line(how, 40), **_noted(note)}
+    if solved:
+        body["confirmed"] = True
+    action = _DONE[Action.CLOSE if solved else Action.REOPEN]
+    return Decision(ticket=moved, entries=(draft(moved, now, actor, action, body),))
 
 
 def note(
     ticket: Ticket, action: str, *, actor: str, body: dict[str, Any], now: datetime
 ) -> Decision:
     """Write an entry that changes nothing else, e.g. `page.sent`."""
-    return Decision(ticket=ticket, entries=(_entry(ticket, now, actor, action, body),))
+    return Decision(ticket=ticket, entries=(draft(ticket, now, actor, action, body),))
+
+
+def draft(ticket: Ticket, now: datetime, actor: str, action: str, body: dict[str, Any]) -> Draft:
+    """Return an entry for the journal of `ticket`, with the state that it has."""
+    # Cut before it is hashed: the hash must be that of what is stored.
+    who = actor[: journal.LONGEST_ACTOR]
+    return Draft(at=now, actor=who, action=action, state=ticket.state.value, body=body)
 
 
 def sealed(ticket: Ticket, drafts: Sequence[Draft]) -> tuple[Ticket, tuple[Entry, ...]]:
@@ -297,10 +484,18 @@ def promise(
     return kind, until, now > until
 
 
-def _entry(ticket: Ticket, now: datetime, actor: str, action: str, body: dict[str, Any]) -> Draft:
-    # Cut before it is hashed: the hash must be that of what is stored.
-    who = actor[: journal.LONGEST_ACTOR]
-    return Draft(at=now, actor=who, action=action, state=ticket.state.value, body=body)
+def _moved(ticket: Ticket, state: State, now: datetime) -> Ticket:
+    closed_at = None if state in OPEN else now
+    return replace(ticket, state=state, closed_at=closed_at, updated_at=now)
+
+
+def _noted(note: str) -> dict[str, Any]:
+    return {"note": clean_text(note)} if note else {}
+
+
+def _check_open(ticket: Ticket, verb: str) -> None:
+    if ticket.state not in OPEN:
+        raise ActionNotAllowed(f"cannot {verb} a ticket that is {ticket.state}")
 
 
 def _naming(contact: Contact) -> dict[str, Any]:
@@ -312,8 +507,8 @@ def _naming(contact: Contact) -> dict[str, Any]:
     }
 
 
-def _acknowledged(
-    ticket: Ticket, engineer: str, *, how: str, at: datetime, now: datetime
+def _acknowledged(  # noqa: PLR0913 - two instants, and who says so for whom
+    ticket: Ticket, engineer: str, *, how: str, at: datetime, now: datetime, actor: str = ""
 ) -> Decision:
     """Assign and, if nobody has yet, acknowledge; `at` is when the engineer did it."""
     taken = replace(
@@ -325,7 +520,8 @@ def _acknowledged(
     )
     body = {"how": how, "engineer": engineer, "acknowledged_at": instant_text(at)}
     action = "acknowledged" if ticket.state is State.NEW else "assigned"
-    return Decision(ticket=taken, entries=(_entry(taken, now, ENGINEER + engineer, action, body),))
+    entry = draft(taken, now, actor or ENGINEER + engineer, action, body)
+    return Decision(ticket=taken, entries=(entry,))
 
 
 def _with_call(
@@ -344,14 +540,14 @@ def _with_call(
         heard.add(leg.engineer)
         actor = ENGINEER + leg.engineer
         body = {"contact": after.external_id, "answered_at": instant_text(leg.answered_at)}
-        entries.append(_entry(ticket, now, actor, "call.answered", body))
+        entries.append(draft(ticket, now, actor, "call.answered", body))
         if ticket.state is State.NEW or not ticket.assignee:
             taken = _acknowledged(ticket, leg.engineer, how="call", at=leg.answered_at, now=now)
             ticket = taken.ticket
             entries.extend(taken.entries)
     if facts.final:
         action = "call.corrected" if known is not None and known.final else "call.ended"
-        entries.append(_entry(ticket, now, journal.SYSTEM, action, _ending(after, facts)))
+        entries.append(draft(ticket, now, journal.SYSTEM, action, _ending(after, facts)))
     return Decision(ticket=ticket, entries=tuple(entries))
 
 
@@ -363,4 +559,5 @@ def _ending(contact: Contact, facts: CallFacts) -> dict[str, Any]:
         "waited_s": round(facts.waited.total_seconds()) if facts.waited is not None else None,
         "talked_s": round(facts.talked.total_seconds()) if facts.talked is not None else None,
         "reason": facts.end_reason,
+        "voicemail": bool(facts.voicemail),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from contactd.tickets import phone
 from contactd.tickets.contact import Contact, Direction
@@ -21,6 +22,10 @@ class Role(StrEnum):
     QUALITY = "quality"
     OPERATIONS = "operations"
     ADMIN = "admin"
+    CALENDAR = "calendar"  # a program that shows duty: its token is in an address, see web.feeds
+
+
+PEOPLES_ROLES: Final = frozenset(Role) - {Role.CALENDAR}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,8 @@ class Branch:
     language: str
     zone: str  # IANA name
     area_code: str  # mainland area code without 0, "" when it has none
+    contract: str = ""  # versioned key, "" when it has none of its own
+    calendar: str = ""  # versioned key of its working hours, "" when it has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,14 @@ import re
 from typing import Final
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumberFormat
+from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
 
 # Digits with the separators people and PBXs use; letters would be read as a vanity number.
 _DIALLABLE: Final = re.compile(r"\+?[0-9(][0-9 ().\-/]{1,38}")
 _SEPARATORS: Final = re.compile(r"[ ().\-/]")
 # China's numbering plan: mobile 1[3-9] + 9 digits, 400 and 800 + 7 digits. New mobile ranges are
 # issued faster than the library's data is released, and a known caller must not become two people.
+_MOBILE: Final = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
 _MAINLAND: Final = re.compile(r"(?:\+86|0086|86)?(1[3-9][0-9]{9}|[48]00[0-9]{7})")
 
 
@@ -65,3 +66,14 @@ def area_code(number: str) -> str:
 def mask(number: str) -> str:
     """Shorten a number for a log line or a page without rights: its last four digits."""
     return f"…{number[-4:]}" if len(number) > 4 else "…"
+
+
+def is_mobile(number: str) -> bool:
+    """Return whether texts can reach an E.164 number, as far as its numbering plan tells."""
+    if found := _MAINLAND.fullmatch(number):
+        return found[1].startswith("1")
+    try:
+        kind = phonenumbers.number_type(phonenumbers.parse(number))
+    except NumberParseException:
+        return False
+    return kind in _MOBILE

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from contactd.errors import TemporaryFailure
 from contactd.tickets.contact import Cursor
+from contactd.tickets.dispatching import Dispatch
 from contactd.tickets.events import Due, Event
 from contactd.tickets.filing import (
     Caller,
@@ -16,7 +17,7 @@ from contactd.tickets.filing import (
 )
 from contactd.tickets.journal import Entry
 from contactd.tickets.model import Ticket
-from contactd.tickets.people import Address, Branch
+from contactd.tickets.people import Address, Branch, Person
 
 
 class Conflict(TemporaryFailure):
@@ -38,6 +39,8 @@ class People(Protocol):
 
     async def engineer_name(self, key: str) -> str | None: ...
 
+    async def person(self, person_id: int) -> Person | None: ...
+
 
 class Tickets(Protocol):
     async def find(self, ticket: int | str) -> Ticket | None:
@@ -56,6 +59,22 @@ class Tickets(Protocol):
 
     async def append(self, entries: Sequence[tuple[int, Entry]]) -> None:
         """Append to the journals of the tickets with these ids."""
+        ...
+
+
+class Dispatches(Protocol):
+    async def of_ticket(self, ticket_id: int) -> Sequence[Dispatch]:
+        """Return who was ever sent to the site for a ticket, in the order of their numbers."""
+        ...
+
+    async def add(self, dispatch: Dispatch) -> None: ...
+
+    async def save(self, dispatches: Sequence[Dispatch]) -> None: ...
+
+
+class Contracts(Protocol):
+    async def current(self, name: str) -> str | None:
+        """Return the versioned key of a contract (`gold` is `gold.3` now; `gold.2` is itself)."""
         ...
 
 
@@ -84,6 +103,12 @@ class UnitOfWork(Protocol):
 
     @property
     def contacts(self) -> Contacts: ...
+
+    @property
+    def dispatches(self) -> Dispatches: ...
+
+    @property
+    def contracts(self) -> Contracts: ...
 
     async def read_to(self, cursors: Sequence[Cursor]) -> None:
         """Note how far replayed sources were read."""

@@ -1,20 +1,24 @@
 """Use cases of the tickets: each is one transaction around decisions of `model` and `filing`."""
 
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from contactd import metrics
 from contactd.clock import Clock
-from contactd.errors import NotFound
+from contactd.errors import NotFound, PermanentFailure
 from contactd.log import get_logger
 from contactd.signals import Topic
-from contactd.tickets import model
+from contactd.tickets import dispatching, model
 from contactd.tickets.contact import Contact, Filed, Medium, Replay, Source
+from contactd.tickets.dispatching import CODE_DIGITS, Moved, Step, WrongCode
+from contactd.tickets.events import TicketDue
 from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, TicketSlip
 from contactd.tickets.journal import Entry
-from contactd.tickets.model import Decision, Progress, Ticket, TicketPolicy
+from contactd.tickets.model import Classification, Decision, Progress, Ticket, TicketPolicy
 from contactd.tickets.numbers import day_key, digits_of, is_valid, numbered
 from contactd.tickets.people import PHONE, Address, address_of
 from contactd.tickets.phone import area_code
@@ -129,27 +133,30 @@ class TicketService:
             ActionNotAllowed: its state has no such transition.
         """
 
-        async def do(work: UnitOfWork) -> None:
-            ticket = await self._find(work, number)
-            now = self._clock.now()
-            await self._apply(work, model.act(ticket, action, actor=actor, note=note, now=now))
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            decision = model.act(ticket, action, actor=actor, note=note, now=now)
+            return await _without_visits(work, decision, actor, now)
 
-        await self._transact(do)
-        self._signal()
+        await self._change(number, decide)
         log.info("ticket.moved", ticket=number, action=action.value)
 
-    async def take(self, ticket: int | str, engineer: str, *, how: str) -> bool:
+    async def take(self, ticket: int | str, engineer: str, *, how: str, actor: str = "") -> bool:
         """Give the ticket (by id or number) to the first engineer who takes it.
 
         Return False if somebody else has it, or if it is closed. Taking twice is harmless.
+        `actor` is who says so, if not the engineer.
 
         Raises:
             NotFound: there is no such ticket.
+            PermanentFailure: `actor` says so of somebody who is no engineer.
         """
 
         async def do(work: UnitOfWork) -> bool:
             found = await self._find(work, ticket)
-            decision = model.take(found, engineer, how=how, now=self._clock.now())
+            if actor:
+                await _check_engineer(work, engineer)
+            now = self._clock.now()
+            decision = model.take(found, engineer, how=how, now=now, actor=actor)
             if decision is None:
                 return False
             await self._apply(work, decision)
@@ -170,15 +177,193 @@ class TicketService:
             NotFound: there is no such ticket.
         """
 
-        async def do(work: UnitOfWork) -> None:
-            found = await self._find(work, ticket)
-            now = self._clock.now()
-            await self._apply(
-                work, model.note(found, action, actor=actor, body=dict(body), now=now)
-            )
+        async def decide(_work: UnitOfWork, found: Ticket, now: datetime) -> Decision:
+            return model.note(found, action, actor=actor, body=dict(body), now=now)
 
-        await self._transact(do)
+        await self._change(ticket, decide)
+
+    async def classify(self, number: str, said: Classification, *, actor: str) -> None:
+        """Say what the ticket is about and how bad it is; its priority follows.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is over.
+        """
+
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            requester = await work.people.person(ticket.requester_id)
+            vip = requester is not None and requester.vip
+            matrix = self._policy.matrix
+            return model.classify(ticket, said, vip=vip, matrix=matrix, actor=actor, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.classified", ticket=number)
+
+    async def answered(
+        self, number: str, *, actor: str, how: str, at: datetime | None = None, engineer: str = ""
+    ) -> None:
+        """Note that a person has spoken to the requester (C1), `at` an instant that may be past.
+
+        `engineer` is who did, if not the actor. They get the ticket if nobody has it.
+
+        Raises:
+            NotFound: there is no such ticket.
+            PermanentFailure: that was before the ticket, or will be; or there is no such engineer.
+        """
+
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            who = engineer or _engineer_of(actor)
+            if engineer:
+                await _check_engineer(work, engineer)
+            when = now if at is None else at
+            return model.answered(ticket, engineer=who, actor=actor, how=how, at=when, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.answered", ticket=number, how=how)
+
+    async def updated(self, number: str, *, actor: str, note: str) -> None:
+        """Note that the requester was told how it stands.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is over.
+        """
+
+        async def decide(_work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            return model.updated(ticket, actor=actor, note=note, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.updated", ticket=number)
+
+    async def hand_over(self, number: str, engineer: str, *, actor: str, note: str = "") -> None:
+        """Make an engineer responsible who has not said anything yet.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is over.
+            PermanentFailure: there is no such engineer.
+        """
+
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            await _check_engineer(work, engineer)
+            return model.hand_over(ticket, engineer, actor=actor, note=note, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.handed_over", ticket=number, engineer=engineer)
+
+    async def assign_team(self, number: str, team: str, *, actor: str) -> None:
+        """Make a team of the desk file responsible, by its key; "": none.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is over.
+        """
+
+        async def decide(_work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            return model.assign_team(ticket, team, actor=actor, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.team_assigned", ticket=number, team=team)
+
+    async def set_contract(self, number: str, contract: str, *, actor: str) -> None:
+        """Promise from now on what `contract` promises: its newest version, or `key.version`.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is over.
+            PermanentFailure: there is no such contract.
+        """
+
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            key = await work.contracts.current(contract)
+            if key is None:
+                raise PermanentFailure("there is no such contract")
+            return model.set_contract(ticket, key, actor=actor, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.contract_set", ticket=number, contract=contract)
+
+    async def confirm(
+        self, number: str, *, solved: bool, actor: str, how: str, note: str = ""
+    ) -> None:
+        """Take the requester's word for it: solved closes the ticket, not solved reopens it.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is not resolved (any more): the word comes late.
+        """
+
+        async def decide(_work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            return model.confirm(ticket, solved=solved, actor=actor, how=how, note=note, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.confirmed", ticket=number, solved=solved, how=how)
+
+    async def dispatch(self, number: str, engineer: str, *, actor: str) -> int:
+        """Ask an engineer to go to the site; return the dispatch's number within the ticket.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: nobody need go, or this engineer is asked or there already.
+            PermanentFailure: there is no such engineer.
+        """
+
+        async def do(work: UnitOfWork) -> int:
+            ticket = await self._find(work, number)
+            await _check_engineer(work, engineer)
+            moved = dispatching.offer(
+                ticket,
+                await work.dispatches.of_ticket(ticket.id),
+                engineer,
+                code=f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}}",
+                actor=actor,
+                now=self._clock.now(),
+            )
+            await work.dispatches.add(moved.dispatch)
+            await self._apply(work, Decision(ticket=ticket, entries=moved.entries))
+            return moved.dispatch.number
+
+        dispatch = await self._transact(do)
         self._signal()
+        log.info("dispatch.offered", ticket=number, dispatch=dispatch, engineer=engineer)
+        return dispatch
+
+    async def dispatch_step(
+        self, number: str, step: Step, *, actor: str, code: str = "", dispatch: int | None = None
+    ) -> None:
+        """Say how a dispatch goes; `code` is what the requester told who arrived.
+
+        Without `dispatch` it is the actor's own, or the only one under way. Who accepts it gets
+        the ticket if nobody has it.
+
+        Raises:
+            NotFound: there is no such ticket, or no such dispatch.
+            ActionNotAllowed: the dispatch's state has no such transition, or it is somebody else's.
+            WrongCode: it is not the requester's code, or too many were wrong.
+            PermanentFailure: several are under way, or this step takes no code.
+        """
+
+        async def do(work: UnitOfWork) -> Moved:
+            ticket = await self._find(work, number)
+            now = self._clock.now()
+            known = await work.dispatches.of_ticket(ticket.id)
+            mine = dispatching.chosen(known, actor=actor, number=dispatch)
+            moved = dispatching.move(ticket, mine, step, actor=actor, code=code, now=now)
+            decision = Decision(ticket=ticket, entries=moved.entries)
+            if moved.accepted:
+                taken = model.take(ticket, mine.engineer, how="dispatch", now=now, actor=actor)
+                if taken is not None:
+                    entries = (*moved.entries, *taken.entries)
+                    decision = Decision(ticket=taken.ticket, entries=entries)
+            await work.dispatches.save([moved.dispatch])
+            await self._apply(work, decision)
+            return moved
+
+        moved = await self._transact(do)
+        self._signal()
+        log.info("dispatch.moved", ticket=number, step=step.value, refused=bool(moved.refused))
+        if moved.refused:  # counted, so after the commit
+            raise WrongCode(moved.refused)
 
     async def progress(self, number: str) -> Progress | None:
         """Return what somebody who asks for this ticket is told; None if there is none such."""
@@ -202,6 +387,20 @@ class TicketService:
             overdue=overdue,
             zone=branches[ticket.site].zone if branches else self._policy.zone,
         )
+
+    async def _change(
+        self,
+        ticket: int | str,
+        decide: Callable[[UnitOfWork, Ticket, datetime], Awaitable[Decision]],
+    ) -> None:
+        """Store what `decide` says of the ticket as it is now, in one transaction."""
+
+        async def do(work: UnitOfWork) -> None:
+            found = await self._find(work, ticket)
+            await self._apply(work, await decide(work, found, self._clock.now()))
+
+        await self._transact(do)
+        self._signal()
 
     async def _transact(self, do: Callable[[UnitOfWork], Awaitable[T]]) -> T:
         """Run `do` in one transaction and commit; again if another one was faster."""
@@ -260,7 +459,7 @@ class TicketService:
         journals = await self._store_tickets(work, filing.tickets)
         await self._store_contacts(work, filing.contacts)
         if journals:
-            await work.tickets.append(journals)
+            await _append(work, journals)
         for slip in filing.contacts:
             if slip.ended:
                 work.emit(slip.end())
@@ -316,7 +515,7 @@ class TicketService:
         ticket, entries = model.sealed(decision.ticket, decision.entries)
         if entries:
             await work.tickets.save([ticket])
-            await work.tickets.append([(ticket.id, entry) for entry in entries])
+            await _append(work, [(ticket.id, entry) for entry in entries])
 
     def _tell(self, contacts: Iterable[Contact], filed: Iterable[Filed]) -> None:
         for contact, where in zip(contacts, filed, strict=True):
@@ -336,6 +535,35 @@ class TicketService:
     def _signal(self) -> None:
         self._on_commit(Topic.OUTBOX)
         self._on_commit(Topic.BOARD)
+
+
+def _engineer_of(actor: str) -> str:
+    return actor.removeprefix(model.ENGINEER) if actor.startswith(model.ENGINEER) else ""
+
+
+async def _check_engineer(work: UnitOfWork, key: str) -> None:
+    if await work.people.engineer_name(key) is None:
+        raise PermanentFailure("there is no such engineer")
+
+
+async def _without_visits(
+    work: UnitOfWork, decision: Decision, actor: str, now: datetime
+) -> Decision:
+    """Call off who has not arrived yet, if the ticket's new state needs nobody there."""
+    if not dispatching.is_over(decision.ticket):
+        return decision
+    known = await work.dispatches.of_ticket(decision.ticket.id)
+    off = dispatching.called_off(decision.ticket, known, actor=actor, now=now)
+    await work.dispatches.save([moved.dispatch for moved in off])
+    entries = tuple(entry for moved in off for entry in moved.entries)
+    return replace(decision, entries=decision.entries + entries)
+
+
+async def _append(work: UnitOfWork, entries: Sequence[tuple[int, Entry]]) -> None:
+    """Append to journals; whoever follows a ticket up looks at it after the commit."""
+    await work.tickets.append(entries)
+    for ticket_id in dict.fromkeys(ticket_id for ticket_id, _ in entries):
+        work.emit(TicketDue(ticket_id=ticket_id))
 
 
 def _key(contact: Contact) -> ContactKey:

@@ -3,7 +3,7 @@
 import mimetypes
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import quote
 from uuid import uuid4
@@ -13,12 +13,13 @@ from aiohttp import web
 
 from contactd.clock import Clock
 from contactd.errors import NotFound, PermanentFailure
-from contactd.httpd import HTTPD, Identity, Problem, Refused, Route
+from contactd.httpd import HTTPD, Problem, Refused, Route
 from contactd.log import get_logger
 from contactd.routing import promises
+from contactd.routing.clocks import Breached, explain, spent_at
 from contactd.routing.clocks import Clock as TicketClock
-from contactd.routing.clocks import Targets
-from contactd.routing.oncall import Duty, Rota, next_duties, on_duty
+from contactd.routing.oncall import Duties, Duty, next_duties, on_duty
+from contactd.routing.terms import Terms
 from contactd.service import HealthState
 from contactd.store.blobs import Blobs
 from contactd.store.ledger import LedgerDay
@@ -26,6 +27,8 @@ from contactd.store.views import (
     AttachmentView,
     ContactFilters,
     ContactView,
+    DispatchView,
+    MessageView,
     PersonView,
     TicketFilters,
     TicketView,
@@ -33,19 +36,19 @@ from contactd.store.views import (
 )
 from contactd.tickets import phone
 from contactd.tickets.contact import CallFacts, Contact, Filed, Medium
-from contactd.tickets.people import Role
+from contactd.tickets.people import PEOPLES_ROLES, Role
 from contactd.tickets.states import Action
 from contactd.web import openapi
 from contactd.web import resources as r
+from contactd.web.actions import ACTING, Actions, Work, actor_of
 from contactd.web.board import masked
 from contactd.web.endpoints import PREFIX, Answer, Asked, Endpoint
 from contactd.web.live import Live
 
 log = get_logger()
 
-EVERYBODY: Final = frozenset(Role)
+EVERYBODY: Final = PEOPLES_ROLES
 PERSONAL: Final = EVERYBODY - {Role.OPERATIONS}  # who may see requesters and what they said
-ACTING: Final = frozenset({Role.DESK, Role.ENGINEER, Role.SUPERVISOR, Role.ADMIN})
 LISTENING: Final = frozenset({Role.SUPERVISOR, Role.MANAGER, Role.QUALITY, Role.ADMIN})
 
 LEDGER_DAYS: Final = timedelta(days=6)
@@ -54,7 +57,7 @@ LONGEST_LEDGER: Final = timedelta(days=366)
 SHOWN_IN_PLACE: Final = ("audio/", "image/png", "image/jpeg")
 
 
-class Tickets(Protocol):
+class Tickets(Work, Protocol):
     """What the API does to tickets; `TicketService` has it."""
 
     async def receive(self, contact: Contact) -> Filed: ...
@@ -66,18 +69,18 @@ class Tickets(Protocol):
 class Api:
     """The handlers.
 
-    `rota` reads the rota in force, `promised` is what the clocks time, `zone` is the service's
-    (IANA name).
+    `duties` reads who is on duty around an instant (None: now), `terms` what is promised, `zone`
+    is the service's (IANA name).
     """
 
     views: Views
     tickets: Tickets
     blobs: Blobs
-    rota: Callable[[], Awaitable[Rota]]
+    duties: Callable[[datetime | None], Awaitable[Duties]]
     live: Live
     clock: Clock
     zone: str
-    promised: Targets
+    terms: Callable[[], Awaitable[Terms]]
 
     # Tickets
 
@@ -103,6 +106,7 @@ class Api:
 
     async def _ticket(self, number: str) -> r.TicketDetail:
         found = await self.views.ticket(number)
+        promised = await self.terms()
         return r.TicketDetail(
             **_ticket(found.ticket),
             requester=_person(found.requester),
@@ -112,7 +116,7 @@ class Api:
             contacts=tuple(map(_contact, found.contacts)),
             clocks=tuple(
                 _service_clock(each, self.clock.now())
-                for each in promises.clocks(found.journal, self.promised)
+                for each in promises.clocks(found.journal, promised)
             ),
             journal=tuple(
                 r.JournalEntry.model_validate(
@@ -120,7 +124,8 @@ class Api:
                 )
                 for entry in found.journal
             ),
-            messages=(),
+            dispatches=tuple(map(_dispatch, found.dispatches)),
+            messages=tuple(map(_message, found.messages)),
         )
 
     async def open_ticket(self, asked: Asked) -> Answer:
@@ -150,7 +155,7 @@ class Api:
             action = Action(asked.part("action"))
         except ValueError:
             raise NotFound(f"there is no such action; there are {', '.join(Action)}") from None
-        await self.tickets.act(number, action, actor=_actor(asked.identity), note=note)
+        await self.tickets.act(number, action, actor=actor_of(asked.identity), note=note)
         return await self._ticket(number)
 
     # Contacts
@@ -201,13 +206,13 @@ class Api:
     async def get_oncall(self, asked: Asked) -> r.OnCall:
         query = asked.queried(r.OnCallQuery)
         at = query.at or self.clock.now()
-        rota = await self.rota()
-        keys = [query.site] if query.site is not None else [site.key for site in rota.sites]
         try:
-            now = [duty for key in keys for duty in on_duty(rota, key, at)]
-            coming = [duty for key in keys for duty in next_duties(rota, key, at)]
-        except OverflowError:
-            raise _bad_query("at is too far away") from None
+            duties = await self.duties(query.at)
+        except PermanentFailure as failure:
+            raise _bad_query(str(failure)) from None
+        keys = [query.site] if query.site is not None else [site.key for site in duties.sites]
+        now = [duty for key in keys for duty in on_duty(duties, key, at)]
+        coming = [duty for key in keys for duty in next_duties(duties, key, at)]
         return r.OnCall(at=at, now=tuple(map(_duty, now)), next=tuple(map(_duty, coming)))
 
     async def get_ledger(self, asked: Asked) -> r.Page[r.LedgerItem]:
@@ -253,6 +258,7 @@ class Api:
 
     def endpoints(self) -> Sequence[Endpoint]:
         return (
+            *Actions(tickets=self.tickets, show=self._ticket).endpoints(),
             Endpoint(
                 method="GET", path="/tickets", tag="tickets", handler=self.list_tickets,
                 summary="Tickets, the latest opened first", roles=PERSONAL,
@@ -327,10 +333,6 @@ def routes(api: Api) -> Iterable[Route]:
     )
 
 
-def _actor(identity: Identity) -> str:
-    return f"user:{identity.name}"
-
-
 def _address(value: str | None) -> str | None:
     """Return an address as the database has it, from the forms that people write."""
     if value is None or "@" in value:
@@ -356,6 +358,9 @@ def _ticket(row: TicketView) -> dict[str, object]:
         "title": row.title,
         "state": row.state,
         "priority": row.priority,
+        "category": row.category,
+        "system": row.system,
+        "team": row.team,
         "site": row.site or None,
         "assignee": r.Assignee(key=row.engineer, name=row.engineer_name) if row.engineer else None,
         "opened_at": row.opened_at,
@@ -366,24 +371,48 @@ def _ticket(row: TicketView) -> dict[str, object]:
     }
 
 
+def _dispatch(row: DispatchView) -> r.DispatchItem:
+    return r.DispatchItem(
+        number=row.number, state=row.state.value, proved=row.is_proved, updated_at=row.updated_at,
+        engineer=r.Assignee(key=row.engineer, name=row.engineer_name),
+    )  # fmt: skip
+
+
+def _message(row: MessageView) -> r.Message:
+    return r.Message(**{name: getattr(row, name) for name in r.Message.model_fields})
+
+
 def _service_clock(clock: TicketClock, now: datetime) -> r.ServiceClock:
     return r.ServiceClock(
         metric=clock.metric.value,
         state=clock.state.value,
         started_at=clock.started_at,
+        entry=clock.entry,
+        goal_s=_whole_s(clock.goal),
+        spent_s=_whole_s(spent_at(clock, now)),
         due_at=clock.due_at,
+        provisional=clock.provisional,
         stopped_at=clock.stopped_at,
         breached_at=promises.breached_at(clock, now),
+        breach_stands=clock.breached is Breached.STANDS,
         segments=tuple(
             r.Segment(
-                started_at=segment.start,
-                ended_at=segment.end,
-                running=segment.running,
-                reason=segment.reason,
+                started_at=row.since,
+                ended_at=row.until,
+                running=row.running,
+                reason=row.reason,
+                entry=row.entry,
+                goal_s=_whole_s(row.goal),
+                calendar=row.calendar,
+                worked_s=_whole_s(row.worked),
             )
-            for segment in clock.segments
+            for row in explain(clock, UTC, at=now)
         ),
     )
+
+
+def _whole_s(length: timedelta) -> int:
+    return round(length.total_seconds())
 
 
 def _summary(row: TicketView) -> r.TicketSummary:
@@ -461,7 +490,8 @@ def _media_type(row: AttachmentView) -> str:
 def _duty(duty: Duty) -> r.DutyItem:
     return r.DutyItem(
         site=duty.site, tier=duty.tier, why=duty.why, since=duty.since, until=duty.until,
-        engineer=r.Assignee(key=duty.engineer.key, name=duty.engineer.name),
+        engineer=r.Assignee(key=duty.engineer.key, name=duty.engineer.name), team=duty.team,
+        instead_of=duty.instead_of, causes=tuple(map(str, duty.causes)),
     )  # fmt: skip
 
 

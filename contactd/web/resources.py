@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from contactd.httpd import Phase
+from contactd.routing.notify import Reason, SendState
 from contactd.routing.oncall import Why
 from contactd.service import HealthState
 from contactd.tickets.contact import Direction, Medium, Outcome, Source
-from contactd.tickets.priority import Priority
+from contactd.tickets.dispatching import State as DispatchState
+from contactd.tickets.dispatching import Step
+from contactd.tickets.model import Category
+from contactd.tickets.priority import Impact, Priority, Urgency
 from contactd.tickets.states import State
 from contactd.web.board import CallStage
 
@@ -122,6 +126,10 @@ class Segment(Resource):
     ended_at: datetime | None
     running: bool
     reason: str
+    entry: int = Field(description="the journal entry that caused it")
+    goal_s: int
+    calendar: str = Field(description="the name of the working calendar that counts")
+    worked_s: int = Field(description="working time counted, up to now if it goes on")
 
 
 class ServiceClock(Resource):
@@ -130,20 +138,37 @@ class ServiceClock(Resource):
     metric: str = Field(description="answer, remote, offer, arrival, …")
     state: str
     started_at: datetime
-    due_at: datetime | None
+    entry: int = Field(description="the journal entry that started it")
+    goal_s: int = Field(description="working time promised")
+    spent_s: int = Field(description="working time spent by now")
+    due_at: datetime | None = Field(description="null while it is paused")
+    provisional: bool = Field(description="due_at rests on public holidays not yet announced")
     stopped_at: datetime | None
     breached_at: datetime | None
+    breach_stands: bool = Field(description="recorded; by what is known now it would be none")
     segments: tuple[Segment, ...]
 
 
+class DispatchItem(Resource):
+    """Somebody who was sent to the site."""
+
+    number: int = Field(description="1, 2, … of this ticket")
+    engineer: Assignee
+    state: str = Field(description=", ".join(DispatchState))
+    proved: bool = Field(description="the requester's code was told at the arrival")
+    updated_at: datetime
+
+
 class Message(Resource):
-    """Something that was sent because of the ticket."""
+    """Something that was sent because of the ticket: to an engineer, the floor, the requester."""
 
     medium: Medium
-    to: str
-    state: str
+    recipient: str = Field(description="an engineer's key, floor or requester")
+    name: str = Field(description="of the engineer or the requester, empty when unknown")
+    reason: Reason
+    state: SendState
     created_at: datetime
-    text: str
+    updated_at: datetime
 
 
 class Requester(Resource):
@@ -157,6 +182,9 @@ class _Ticket(Resource):
     title: str
     state: State
     priority: Priority
+    category: str = Field(description=f"empty while nobody has said: {', '.join(Category)}")
+    system: str = Field(description="what it is about (ERP, OA, …), empty while nobody has said")
+    team: str = Field(description="key of the team that is responsible, empty when none")
     site: str | None
     assignee: Assignee | None
     opened_at: datetime
@@ -179,6 +207,7 @@ class TicketDetail(_Ticket):
     contacts: tuple[ContactItem, ...]
     clocks: tuple[ServiceClock, ...]
     journal: tuple[JournalEntry, ...]
+    dispatches: tuple[DispatchItem, ...]
     messages: tuple[Message, ...]
 
 
@@ -199,6 +228,11 @@ class DutyItem(Resource):
     why: Why
     since: datetime
     until: datetime
+    team: str = Field("", description="key; empty for the floor number and who took over a tier")
+    instead_of: str = Field("", description="key of the engineer who was put aside last")
+    causes: tuple[str, ...] = Field(
+        (), description="entries of the rota that had a part in it, e.g. `leave wang-20261224`"
+    )
 
 
 class OnCall(Resource):
@@ -318,5 +352,71 @@ class Opened(Resource):
     url: str
 
 
+Key = Annotated[str, Field(min_length=1, max_length=32)]
+Note = Annotated[str, Field(max_length=2_000)]
+
+
 class ActionNote(Resource):
-    note: str = Field("", max_length=2_000)
+    note: Note = ""
+
+
+class TakeTicket(Resource):
+    engineer: Key
+
+
+class ClassifyTicket(Resource):
+    """What is left out stays as it is."""
+
+    impact: Impact | None = Field(None, description="1 company, 2 department, 3 person")
+    urgency: Urgency | None = Field(
+        None, description="1 work has stopped, 2 is hindered, 3 can wait; a VIP's counts one higher"
+    )
+    category: Category | None = None
+    system: str | None = Field(None, max_length=40)
+    title: str | None = Field(None, max_length=200)
+
+
+class NoteAnswer(Resource):
+    how: Literal["call_back", "reply", "in_person"]
+    at: AwareDatetime | None = Field(None, description="default: now; not before the ticket")
+    engineer: str = Field("", max_length=32, description="who it was; they get a ticket of nobody")
+
+
+class NoteUpdate(Resource):
+    note: Note = Field(min_length=1)
+
+
+class HandOverTicket(Resource):
+    engineer: Key
+    note: Note = ""
+
+
+class AssignTeam(Resource):
+    team: str = Field(max_length=32, description="key; empty: none")
+
+
+class SetContract(Resource):
+    contract: str = Field(
+        min_length=1, max_length=48, description="key; the newest version, or key.version"
+    )
+
+
+class ConfirmTicket(Resource):
+    """The requester's word on a ticket that is resolved."""
+
+    solved: bool
+    note: Note = ""
+
+
+class SendEngineer(Resource):
+    engineer: Key
+
+
+class MoveDispatch(Resource):
+    step: Step
+    dispatch: int | None = Field(
+        None, ge=1, le=1_000_000, description="number; default: the only one under way"
+    )
+    code: str = Field(
+        "", pattern=r"^([0-9]{4})?$", description="what the requester told who arrived"
+    )

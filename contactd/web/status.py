@@ -12,14 +12,14 @@ from contactd.httpd import HTTPD, Phase, Problem, Refused, Route
 from contactd.metrics import SERVICE_UP
 from contactd.service import Health, HealthState
 from contactd.settings import HttpSettings
-from contactd.tickets.people import Role
+from contactd.tickets.people import PEOPLES_ROLES
 from contactd.tickets.priority import Priority
 from contactd.web.board import BoardDuty, BoardSnapshot, CallStage, LiveCall
 from contactd.web.i18n import Language
 from contactd.web.live import Live, Parts, Scene, View
 from contactd.web.pages import Pages
 
-EVERYBODY: Final = frozenset(Role)
+EVERYBODY: Final = PEOPLES_ROLES
 MOST_CALLS: Final = 40  # rows; more are counted only
 PARTS: Final = ("notice", "clock", "summary", "calls", "duty", "tickets", "ledger", "health")
 NEEDED: Final = frozenset({"database"})  # components without which a proxy should send nobody here

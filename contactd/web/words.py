@@ -43,18 +43,25 @@ HEALTH: Final[Mapping[HealthState, str]] = {
     HealthState.DOWN: N_("Down"),
 }
 WHY: Final[Mapping[Why, str]] = {
+    Why.ROTATION: N_("by rotation"),
     Why.SHIFT: N_("by shift"),
+    Why.WINDOW: N_("on the customer's hours"),
+    Why.SWAP: N_("by a swap"),
     Why.OVERRIDE: N_("stands in"),
+    Why.LEAVE: N_("stands in for somebody on leave"),
     Why.FLOOR: N_("nobody on duty: the floor number rings"),
 }
 TIERS: Final[Mapping[int, str]] = {1: N_("Tier 1"), 2: N_("Tier 2"), 3: N_("Tier 3")}
 COMPONENTS: Final[Mapping[str, str]] = {  # what stands before `:` in a component's key
     "agi": N_("Call decisions (FastAGI)"),
     "ami": N_("PBX link (AMI)"),
+    "calendar": N_("Public holidays"),
     "database": N_("Database"),
+    "feeds": N_("External calendars"),
     "http": N_("Web server"),
     "ledger": N_("Ledger"),
     "live": N_("Live pages"),
+    "mail": N_("Mail out"),
     "outbox": N_("Outbox"),
     "pbx": N_("PBX"),
     "redis": N_("Redis"),

@@ -1,49 +1,45 @@
-"""A PBX as the pager sees it: it notes whom it rings, or fails when told to."""
+"""A PBX as far as calls to people go: it notes whom it rings, or fails when told to."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from contactd.errors import TemporaryFailure
-from contactd.routing.oncall import Engineer
-from contactd.tickets.paging import Page, PageState, Subject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ring:
-    ref: str
-    engineer: str
-    number: str
-    language: str
-    ticket: str
-    site: str
-    what: str
-    state: PageState  # of the page, as the line was told
+from contactd.routing.notify import Busy, Notification
 
 
 @dataclass(slots=True, kw_only=True)
 class FakeLine:
-    """`down`: no link to the PBX; `failure` is raised instead of ringing."""
+    """`down`: no link to the PBX. `full`: as many calls as allowed are under way."""
 
+    name: str = "pbx1"
     down: bool = False
-    failure: Exception | None = None
-    rings: list[Ring] = field(default_factory=list)
+    full: bool = False
+    failure: Exception | None = None  # raised by `dial`
+    dialled: list[str] = field(default_factory=list)  # refs, in order
+    hung_up: list[str] = field(default_factory=list)
 
     @property
     def connected(self) -> bool:
         return not self.down
 
-    @property
-    def rung(self) -> list[str]:
-        """Return the keys of those who were rung, in order."""
-        return [ring.engineer for ring in self.rings]
-
-    async def page(self, page: Page, *, engineer: Engineer, subject: Subject, what: str) -> None:
-        if self.down:
-            raise TemporaryFailure("the PBX is away")
-        ring = Ring(
-            ref=page.ref, engineer=engineer.key, number=engineer.number,
-            language=engineer.language, ticket=page.ticket, site=subject.site, what=what,
-            state=page.state,
-        )  # fmt: skip
-        self.rings.append(ring)
+    async def dial(self, notification: Notification) -> None:
+        self._reach()
+        if self.full:
+            raise Busy("full")
         if self.failure is not None:
             raise self.failure
+        self.dialled.append(notification.ref)
+
+    async def has_dialled(self, ref: str) -> bool:
+        if ref in self.dialled:
+            return True
+        self._reach()
+        return False
+
+    async def hang_up(self, refs: Collection[str]) -> None:
+        self._reach()
+        self.hung_up += [ref for ref in refs if ref in self.dialled]
+
+    def _reach(self) -> None:
+        if self.down:
+            raise TemporaryFailure(f"{self.name} is away")

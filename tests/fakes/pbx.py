@@ -107,6 +107,7 @@ class FakePbx:
         self.members: dict[tuple[str, str], dict[str, str]] = {}  # (queue, interface) -> headers
         self.refused: set[tuple[str, str]] = set()  # members that cannot be changed
         self.dialled: list[str] = []  # ChannelIds, in order; one that was live is not dialled
+        self.hung_up: list[str] = []  # uniqueids, in order
         self.logins = 0
         self.port = 0
         self._changed = asyncio.Event()
@@ -133,6 +134,8 @@ class FakePbx:
         }
         self._queue_status = queues.answers("QueueStatus")
         self._queued = originate.answers("Originate")[0]
+        pages = Transcript.load("ami-22-pages")
+        self._hung_up = pages.answers("Hangup")[0], pages.answers("Hangup", 1)[0]
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -240,6 +243,8 @@ class FakePbx:
             return self._list_channels()
         if name == "Originate":
             return self._originate(first(action, "ChannelId"))
+        if name == "Hangup":
+            return self._hang_up(first(action, "Channel"))
         if name in self._queue_actions:
             return self._change_members(name, action)
         if name == "QueueStatus":
@@ -295,6 +300,14 @@ class FakePbx:
             self.channels.append(channel)
             self.dialled.append(channel)
         return [self._queued]
+
+    def _hang_up(self, channel: str) -> Sequence[Headers]:
+        done, refusal = self._hung_up
+        if channel not in self.channels:
+            return [refusal]
+        self.channels.remove(channel)
+        self.hung_up.append(channel)
+        return [done]
 
     def _write(self, client: _Client, raw: bytes) -> None:
         if client.gone is None and not self.faults.mute and not client.writer.is_closing():

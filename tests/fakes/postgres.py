@@ -8,12 +8,19 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 REMEDY: Final = "PostgreSQL is missing: `make setup`, or apt-get install postgresql"
 START_S: Final = 30
+# The machine does not lose its power during a test.
+FAST: Final[Mapping[str, str]] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "autovacuum": "off",
+}
 
 
 def _program(name: str) -> str:
@@ -38,8 +45,9 @@ def _as_owner() -> list[str]:
 class PostgresServer:
     """One cluster; start, stop and freeze it as a real server would be."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, settings: Mapping[str, str] = FAST) -> None:
         self._folder = folder
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -64,13 +72,9 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": str(self._folder),
-            # The machine does not lose its power during a test.
-            "fsync": "off",
-            "full_page_writes": "off",
-            "shared_buffers": "32MB",
             "max_connections": "60",
-            "autovacuum": "off",
             "log_min_messages": "fatal",
+            **self._settings,
         }
         words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
         self._process = subprocess.Popen(
@@ -91,6 +95,11 @@ class PostgresServer:
             [_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
         )
         return ready.returncode == 0
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def create(self, name: str, *, template: str = "template1") -> str:
         """Create a database as a copy of `template`, to which nobody may be connected."""
@@ -123,9 +132,9 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(*, settings: Mapping[str, str] = FAST) -> Iterator[PostgresServer]:
     with tempfile.TemporaryDirectory(prefix="contactd-pg-") as folder:
-        server = PostgresServer(Path(folder))
+        server = PostgresServer(Path(folder), settings=settings)
         server.start()
         try:
             yield server

@@ -10,11 +10,13 @@ LOOK_S: Final = 0.005
 WITHIN_S: Final = 30.0
 
 
-async def eventually(look: Callable[[], Awaitable[T]]) -> T:
+async def eventually(
+    look: Callable[[], Awaitable[T]], *, within_s: float = WITHIN_S, every_s: float = LOOK_S
+) -> T:
     """Return the first true thing that `look` brings."""
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(within_s):
         while not (found := await look()):
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(every_s)
     return found
 
 

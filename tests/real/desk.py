@@ -43,8 +43,9 @@ class Setup:
     """What a module's desk is like.
 
     `tiers`: site -> engineers on duty, tier by tier, day and night. `requesters` is TOML, as in
-    etc/desk.toml. `options` are globals of the dialplan, `widen_s` the waiting times after which
-    tier 2, tier 3 and the floor are rung too.
+    etc/desk.toml, and so is `terms` (policies). `options` are globals of the dialplan, `widen_s`
+    the waiting times after which tier 2, tier 3 and the floor are rung too. Who hangs up is not
+    called back within the time of a test, unless `redial_within_s` says so.
     """
 
     tiers: Mapping[str, Sequence[Sequence[str]]]
@@ -52,7 +53,11 @@ class Setup:
     requesters: str = ""
     options: Mapping[str, str]
     widen_s: tuple[int, int, int] = (60, 120, 180)
-    page_next_s: float = 60.0
+    terms: str = ""
+    redial_within_s: float = 86_400.0
+    page_ring_s: float = 30.0
+    page_channels: int = 12
+    zone: str = "Asia/Shanghai"  # of all sites
 
     @property
     def phones(self) -> Mapping[str, str]:
@@ -64,7 +69,7 @@ class Setup:
         """Return the desk file: every site of the PBX, a shift of 24 h for everybody."""
         tables = [
             f'[[sites]]\nkey = "{site}"\nname_zh = "{site}"\nname_en = "{site}"\n'
-            f'floor = "{FLOOR}"\narea_code = "{_area(site)}"'
+            f'floor = "{FLOOR}"\narea_code = "{_area(site)}"\nzone = "{self.zone}"'
             for site in _LANDLINES
         ]
         tables += [
@@ -79,7 +84,7 @@ class Setup:
             for tier, keys in enumerate(tiers, start=1)
             for key in keys
         ]
-        return "\n\n".join([*tables, self.requesters]) + "\n"
+        return "\n\n".join([*tables, self.requesters, self.terms]) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +124,17 @@ class Desk:
         caller = call.caller if call is not None else ""
         number = self.setup.phones[engineer]
         return await self.lab.network.wait_ring(number, within_s, caller=caller)
+
+    async def open_ticket(self, number: str) -> str:
+        """Let somebody with this number report a fault in the portal; return the ticket."""
+        body = {"from": number, "text": "没有网络"}
+        opened = await self.lab.daemon.post("/api/v1/tickets", body, token=self.token)
+        return str(opened["ticket"])
+
+    async def act(self, ticket: str, action: str, **body: object) -> None:
+        """Let the desk do something to a ticket."""
+        path = f"/api/v1/tickets/{ticket}/actions/{action}"
+        await self.lab.daemon.post(path, body, token=self.token)
 
     # What the public network saw
 
@@ -257,7 +273,13 @@ async def desk(setup: Setup, folder: Path) -> AsyncIterator[Desk]:
         desk_file=desk_file,
         options={"FLOOR": FLOOR, **setup.options},
         tiers_s=setup.widen_s,
-        settings={"hotline": {"page_next_s": setup.page_next_s}},
+        settings={
+            "hotline": {
+                "redial_within_s": setup.redial_within_s,
+                "page_ring_s": setup.page_ring_s,
+            },
+            "pbx": {"page_channels": setup.page_channels},
+        },
     ) as lab:
         token = await lab.daemon.run("token", "create", "--name", "stories", "--role", "admin")
         found = Desk(lab=lab, setup=setup, token=token.strip())

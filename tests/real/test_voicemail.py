@@ -49,11 +49,12 @@ async def test_a_voicemail_is_passed_on_until_somebody_takes_the_ticket(desk: De
     assert _journal(ticket) == [
         ("requester", "opened", None),
         ("system", "call.ended", None),
-        ("system", "page.sent", "wang"),
-        ("system", "page.passed", "wang"),
-        ("system", "page.sent", "zhao"),
+        ("system", "escalation.started", None),
+        ("system", "escalation.told", ["wang"]),
+        ("engineer:wang", "escalation.passed", None),
+        ("system", "escalation.told", ["zhao"]),
+        ("engineer:zhao", "escalation.acknowledged", None),
         ("engineer:zhao", "acknowledged", "zhao"),
-        ("system", "page.taken", "zhao"),
     ]
     await second.ended(10)
     await _nobody_else_is_rung(desk, [first, second])
@@ -73,7 +74,7 @@ async def test_who_waited_in_vain_and_said_nothing_is_called_back_too(desk: Desk
     assert contact.attachments == ()
     assert ticket.assignee is not None
     assert ticket.assignee.key == "chen"
-    assert ("system", "page.sent", "chen") in _journal(ticket)
+    assert ("system", "escalation.told", ["chen"]) in _journal(ticket)
     await page.ended(10)
 
 
@@ -86,7 +87,10 @@ async def _taken(desk: Desk, number: str) -> TicketDetail:
 
 
 def _journal(ticket: TicketDetail) -> list[tuple[str, str, object]]:
-    return [(one.actor, one.action, one.body.get("engineer")) for one in ticket.journal]
+    return [
+        (one.actor, one.action, one.body.get("engineer") or one.body.get("people"))
+        for one in ticket.journal
+    ]
 
 
 async def _nobody_else_is_rung(desk: Desk, pages: list[Leg]) -> None:

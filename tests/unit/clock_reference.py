@@ -39,6 +39,7 @@ class Seen:
     entry: int
     started: int
     label: Label
+    lived: Label | None = None  # in the last second that it had
     labels: list[Label] = field(default_factory=list)  # of each second of its life
     gone: list[Label] = field(default_factory=list)  # of each second since it stopped
     stopped: int | None = None
@@ -89,6 +90,8 @@ def ends(metric: Metric, kind: Kind) -> str:
         return "kept"
     if kind in (Kind.CLOSED, Kind.CANCELLED):
         return "void"
+    if kind is Kind.DISPATCH_CANCELLED:
+        return "void" if metric in (Metric.OFFER, Metric.ARRIVAL) else ""
     return "void" if kind is Kind.RESOLVED and metric is not Metric.ANSWER else ""
 
 
@@ -125,6 +128,7 @@ class Watcher:
                 self.hear(fact, second)
             clock = self.current
             if clock is not None:
+                clock.lived = clock.label
                 self.look(clock, second, second <= now)
                 if clock.label.running and is_open(clock.label.calendar, second):
                     clock.spent += 1
@@ -207,6 +211,8 @@ class Watcher:
         clock = self.current
         if clock is None:
             return
+        # What changed in the very second in which it stopped was nothing to it any more.
+        clock.label = clock.lived or clock.label
         self.note(clock, second)
         clock.stopped, clock.stopped_by, clock.cancelled = second, fact, cancelled
         clock.gone = []

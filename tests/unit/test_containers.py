@@ -220,6 +220,8 @@ def test_the_container_is_configured_for_what_is_around_it(tmp_path: Path) -> No
     assert "@postgres/" in settings.database_url
     assert f"contactd-data:{settings.service.data_dir}" in mounts
     assert f"./etc/desk.toml:{settings.database.desk_file}:ro" in mounts
+    # The sample names the file of public holidays beside it.
+    assert "./etc/calendars:/etc/contactd/calendars:ro" in mounts
     # Both see Asterisk's folders under Asterisk's own names.
     for volume in ("asterisk-log:/var/log/asterisk", "asterisk-spool:/var/spool/asterisk"):
         assert volume in SERVICES["asterisk"]["volumes"]

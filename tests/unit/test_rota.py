@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contactd.routing.calendars import ALWAYS, WorkingCalendar
-from contactd.routing.oncall import ANYWHERE
 from contactd.routing.rota import (
     HOLE,
     RESIDENT_MARGIN,
@@ -40,6 +39,7 @@ from contactd.routing.rota import (
     spans,
     who,
 )
+from contactd.routing.wallclock import ANYWHERE
 from tests.unit.rota_reference import MINUTE, Table, minute_table
 
 EXAMPLES: Final = int(os.environ.get("CONTACTD_EXAMPLES", "40"))
@@ -413,6 +413,30 @@ def test_an_override_replaces_one_person_and_leaves_the_others() -> None:
     assert [(s.engineer, s.instead_of) for s in found] == [("li", ""), ("zhao", "wang")]
 
 
+def test_a_span_keeps_the_team_of_its_layer_unless_somebody_took_over_the_tier() -> None:
+    plan = rota(
+        rotations=(rotation("wang"),),
+        overrides=(
+            override("a", "li", "2026-11-03 00:00", "2026-11-04 00:00", replaces="wang"),
+            override("b", "zhao", "2026-11-05 00:00", "2026-11-06 00:00"),
+        ),
+    )
+    found = spans(plan, local("2026-11-03 00:00"), local("2026-11-06 00:00"))
+    assert {(span.engineer, span.team) for span in found} == {
+        ("li", "desk"), ("wang", "desk"), ("zhao", ""),
+    }  # fmt: skip
+
+
+def test_a_site_of_no_team_is_told_unless_somebody_took_it_over() -> None:
+    other = replace(GZ, key="zh")
+    teams = (replace(DESK, sites=("gz",)),)
+    plan = rota(sites=(GZ, other), teams=teams, rotations=(rotation("wang"),))
+    line = "site zh: nobody is on duty at any time; its floor number rings"
+    assert line in complaints(plan)
+    taken = override("a", "li", "2026-11-03 00:00", "2026-11-04 00:00", sites=("zh",))
+    assert line not in complaints(replace(plan, overrides=(taken,)))
+
+
 def test_an_override_of_nobody_takes_over_its_whole_tier_at_its_sites() -> None:
     plan = rota(
         sites=(GZ, CHI),
@@ -700,6 +724,7 @@ def test_all_that_is_unknown_or_missing_is_told_at_once() -> None:
         "leave l: there is no engineer 'lo'",
         "leave l: there is no engineer 'wan'",
         "rotation night: team desk has no site 'chi'",
+        "site chi: nobody is on duty at any time; its floor number rings",
         "site gz, tier 1: nobody is on duty 2026-11-02 00:00–2026-11-09 00:00",
     ]
 

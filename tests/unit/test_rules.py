@@ -17,7 +17,9 @@ from pydantic import BaseModel, SecretStr
 
 from contactd import metrics
 from contactd.errors import ConfigurationError
+from contactd.routing.notify import Reason
 from contactd.settings import PbxSettings, Settings, load
+from contactd.telephony.voice import CONTEXTS, PAGE, TELL
 from contactd.web.words import COMPONENTS
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +112,8 @@ def program() -> str:
 
 
 def test_every_setting_is_read_by_something() -> None:
-    keys = {key.partition(".")[2] for key in defaults()} - {"url_file", "secret_file"}
+    files = {"url_file", "secret_file", "password_file"}  # settings.py reads them itself
+    keys = {key.partition(".")[2] for key in defaults()} - files
     source = program()
     assert [key for key in sorted(keys) if not re.search(rf"\.{key}\b", source)] == []
 
@@ -202,8 +205,21 @@ def prompts_played() -> set[str]:
 
 def test_the_dialplan_plays_only_prompts_that_are_in_the_table() -> None:
     played = prompts_played()
-    assert {"consent", "joined-ticket", "your-ticket-is", "page-late", "an-engineer"} <= played
+    assert {"consent", "joined-ticket", "your-ticket-is", "page-failed", "an-engineer"} <= played
     assert played - prompts() == set()
+
+
+def test_the_dialplan_has_words_for_every_reason_to_ring_and_for_what_a_key_did() -> None:
+    said = {PAGE: "page", TELL: "tell"}  # a call-back says the same whatever its reason
+    about = {
+        f"{said[context]}-{reason}"
+        for reason in Reason
+        if (context := CONTEXTS.get(reason, PAGE)) in said
+    }
+    done = {"page-taken", "page-passed", "page-on-way", "page-late"}
+    done |= {"confirm-closed", "confirm-reopened", "confirm-late", "confirm-failed"}
+    assert {"page-new", "tell-code"} <= about
+    assert (about | done) - prompts() == set()
 
 
 def test_speech_says_only_prompts_that_are_in_the_table() -> None:

@@ -167,6 +167,33 @@ def test_the_default_database_is_a_file_in_the_data_folder(tmp_path: Path) -> No
     assert settings.database_url == f"sqlite:///{tmp_path}/contactd.sqlite3"
 
 
+MAIL = '[mail]\nhost = "smtp.example.cn"\n'
+
+
+def test_mail_needs_a_sender_as_soon_as_it_has_a_smart_host(tmp_path: Path) -> None:
+    assert errors(tmp_path, MAIL) == [
+        "mail: sender must be given: the address that our mail comes from"
+    ]
+    assert read(tmp_path, MAIL + 'sender = "desk@example.cn"\n').mail.host == "smtp.example.cn"
+    (line,) = errors(tmp_path, MAIL + 'sender = "Desk <desk@example.cn>"\n')
+    assert line.startswith("mail.sender: ")
+
+
+def test_the_password_of_the_smart_host_is_never_sent_in_clear(tmp_path: Path) -> None:
+    given = 'sender = "d@e.cn"\nusername = "u"\npassword = "hidden"\nsecurity = "none"\n'
+    (line,) = errors(tmp_path, MAIL + given)
+    assert "in clear" in line
+    assert "hidden" not in line
+    here = f'[mail]\nhost = "127.0.0.1"\n{given}'
+    assert read(tmp_path, here).mail.password.get_secret_value() == "hidden"
+
+
+def test_the_password_of_the_smart_host_can_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mail").write_text("s3cret\n", encoding="utf-8")
+    settings = read(tmp_path, f'[mail]\npassword_file = "{tmp_path}/mail"\n')
+    assert settings.mail.password.get_secret_value() == "s3cret"
+
+
 # asyncio's own start makes a pair of sockets: nothing of it may run before the file is known good.
 WATCHED = """
 import os, sys

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,21 @@ import aiohttp
 import pytest
 from pydantic import TypeAdapter
 
-from contactd.routing import deskfile, promises
+from contactd.routing import deskfile
+from contactd.store import duty
 from contactd.store.blobs import Blobs
-from contactd.store.desk import load_desk, rota
+from contactd.store.calls import Calls
+from contactd.store.desk import load_desk
 from contactd.store.engine import Database
 from contactd.store.ledger import Ledger
-from contactd.store.paging import Paging
+from contactd.store.terms import LastTerms
 from contactd.store.views import Views
 from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Outcome
 from contactd.tickets.people import Role
 from contactd.tickets.service import TicketService
 from contactd.web import resources
-from contactd.web.api import ACTING, LISTENING, PERSONAL, Api
+from contactd.web.actions import ACTING
+from contactd.web.api import LISTENING, PERSONAL, Api
 from contactd.web.endpoints import PREFIX
 from contactd.web.live import Live
 from tests.fakes.board import HOSTILE_NAME
@@ -68,7 +72,7 @@ async def world(
 ) -> AsyncIterator[World]:
     desk = deskfile.read(DESK)
     await load_desk(database, desk, clock)
-    engineer = desk.rota().engineers[0].key
+    engineer = desk.engineers[0].key
     started = clock.now()
     contact = Contact(
         medium=Medium.CALL,
@@ -96,7 +100,7 @@ async def world(
     recording = tmp_path / "call.wav"
     recording.write_bytes(AUDIO)
     blob = await blobs.put(recording, media_type="audio/wav")
-    await Paging(database, clock).attach(filed.contact_id, "recording", blob)
+    await Calls(database, clock).attach(filed.contact_id, "recording", blob)
     clock.advance(timedelta(minutes=5))
     ledger = Ledger(database, clock, ZONE)
     await ledger.settle(ledger.today(), "pbx1", {contact.external_id: started})
@@ -106,11 +110,11 @@ async def world(
             views=Views(database, clock),
             tickets=tickets,
             blobs=blobs,
-            rota=lambda: rota(database),
+            duties=partial(duty.duties, database, clock),
             live=live,
             clock=clock,
             zone=ZONE,
-            promised=promises.targets(answer=timedelta(minutes=30), remote=timedelta(hours=2)),
+            terms=LastTerms(database, answer=timedelta(minutes=30), remote=timedelta(hours=2)),
         )
 
     async with running_site(make_api=make_api) as site, aiohttp.ClientSession() as http:
@@ -188,6 +192,7 @@ async def test_tickets_are_listed_by_what_is_asked_page_by_page(
         ("ledger?from=1000-01-01", None),
         ("ledger?to=0001-01-01", None),
         ("oncall?at=9999-12-31T23:59:59Z", None),
+        ("oncall?at=0001-01-01T00:00:00Z", None),
     ],
 )
 async def test_a_wrong_query_is_named_not_repeated(
@@ -245,9 +250,11 @@ async def test_a_ticket_says_how_its_clocks_stand(world: World) -> None:
         "stopped_at": timedelta(seconds=20),
         "due_at": timedelta(minutes=30),
     }
-    assert [(each["running"], each["reason"]) for each in clock["segments"]] == [
-        (True, "contact_received")
-    ]
+    numbers = ("entry", "goal_s", "spent_s", "provisional", "breach_stands")
+    assert [clock[name] for name in numbers] == [1, 1800, 20, False, False]
+    [segment] = clock["segments"]
+    shown = ("running", "reason", "entry", "goal_s", "calendar", "worked_s")
+    assert [segment[name] for name in shown] == [True, "contact_received", 1, 1800, "always", 20]
 
 
 async def test_actions_move_a_ticket_and_are_on_its_journal(world: World) -> None:
@@ -293,6 +300,12 @@ async def test_duty_is_told_for_any_instant_and_site(world: World) -> None:
     alone = await world.get("oncall", params={"at": at, "site": "gz"})
     assert alone["now"] == [duty for duty in told["now"] if duty["site"] == "gz"]
     assert all("number" not in duty["engineer"] for duty in told["now"])
+    (backup,) = [duty for duty in alone["now"] if duty["tier"] == 2]
+    assert (backup["team"], backup["causes"], backup["why"]) == (
+        "field",
+        ["shift xu-field"],
+        "shift",
+    )
     assert (await world.ask("GET", "oncall?site=mars"))[0] == 404
 
 

@@ -20,7 +20,7 @@ import contactd.log
 from contactd import app
 from contactd.__main__ import main
 from contactd.clock import SystemClock
-from contactd.errors import TemporaryFailure
+from contactd.core import policy
 from contactd.lab.daemon import Daemon
 from contactd.metrics import LOOP_LAG
 from contactd.service import Health, Service
@@ -33,7 +33,6 @@ from contactd.tickets.contact import CallFacts, Contact, Medium, Outcome
 from contactd.tickets.service import TicketService
 from tests.fakes import config
 from tests.fakes.agi import Caller, header
-from tests.fakes.clock import FakeClock
 from tests.fakes.pbx import FakePbx
 from tests.fakes.rota import FROM_GZ, small_desk
 from tests.fakes.site import free_port
@@ -164,7 +163,8 @@ async def test_draining_may_take_as_long_as_it_has() -> None:
 def test_the_real_parts_open_what_others_lean_on_first(tmp_path: Path) -> None:
     services = app.build(config.settings(tmp_path, config.document(tmp_path)))
     assert [service.name for service in services] == [
-        "database", "desk-file", "outbox", "telephony", "live", "loop", "http",
+        "database", "desk-file", "duty", "calendar", "feeds", "outbox", "telephony", "live",
+        "loop", "http",
     ]  # fmt: skip
 
 
@@ -280,7 +280,8 @@ async def test_a_recording_that_is_late_does_not_delay_the_page(
     assert isinstance(database, Database)
     assert isinstance(relay, Relay)
     async with database.running():
-        tickets = TicketService(database.new_work, SystemClock(), app.policy(settings))
+        await load_desk(database, small_desk(), SystemClock())
+        tickets = TicketService(database.new_work, SystemClock(), policy(settings))
         now = SystemClock().now()
         await tickets.receive(
             Contact(
@@ -297,24 +298,7 @@ async def test_a_recording_that_is_late_does_not_delay_the_page(
             rows = await connection.execute(select(outbox.c.kind, outbox.c.error))
             left = {row.kind: row.error for row in rows}
     assert "voicemail of contact 1 is not on the PBX yet" in left["CallEnded"]
-    assert "PageDue" in left
-
-
-async def test_while_the_database_is_away_the_last_rota_goes_on_counting(
-    database: Database, clock: FakeClock
-) -> None:
-    read, unread = app.LastRota(database, None), app.LastRota(database, None)
-    from_file = app.LastRota(database, small_desk().rota())
-    await load_desk(database, small_desk(sites=("gz",)), clock)
-    loaded = await read()
-    assert [site.key for site in loaded.sites] == ["gz"]
-    await database.close()
-    assert await read() == loaded
-    assert await from_file() == small_desk().rota()
-    with pytest.raises(TemporaryFailure):
-        await unread()
-    await database.open()
-    assert await from_file() == loaded
+    assert "no PBX is connected to ring through" in left["NoticeDue"]
 
 
 async def test_the_worst_delay_of_the_event_loop_is_a_metric() -> None:

@@ -18,6 +18,7 @@ from tests.fakes.pbx import FakePbx
 from tests.fakes.records import Recorder
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.site import free_port
+from tests.fakes.smart_host import smart_host
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +92,7 @@ async def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 async def test_a_desk_in_order_is_all_ok(desk: Desk) -> None:
     table = await desk.check()
     assert (table.broken(), table.code) == (set(), os.EX_OK)
-    assert table.last == "12 ok, 0 warnings, 0 failed"
+    assert table.last == "13 ok, 0 warnings, 0 failed"
     assert table["rota"] == ("ok", "2 sites, 4 engineers")
     assert table["pbx pbx1"][1].startswith("Asterisk 22")
     assert table["pbx pbx1 queues"] == ("ok", "desk, gz, sz")
@@ -172,7 +173,7 @@ async def test_a_rota_with_holes_is_a_warning_a_hole(desk: Desk) -> None:
     desk_file.write_text(text.replace('end = "24:00"', 'end = "18:00"'), encoding="utf-8")
     table = await desk.check()
     holes = [line for line in table.lines if "nobody is on duty" in line]
-    assert len(holes) == 2
+    assert len(holes) == 4  # one for each tier of a site
     assert table.code == os.EX_OK
 
 
@@ -284,3 +285,27 @@ async def test_it_runs_beside_a_daemon_and_twice(desk: Desk) -> None:
     async with database.running():
         assert (await desk.check()).code == os.EX_OK
         assert (await desk.check()).code == os.EX_OK
+
+
+# Mail ------------------------------------------------------------------------------------------
+
+
+async def test_the_smart_host_is_asked_and_gets_no_mail(desk: Desk) -> None:
+    async with smart_host() as host:
+        desk.sections["mail"] = mail(host.port)
+        assert (await desk.check())["mail"] == ("ok", f"127.0.0.1:{host.port} takes our mail")
+    assert (host.connections, host.taken) == (1, [])
+
+
+async def test_a_smart_host_that_is_away_or_refuses_us_is_a_warning(desk: Desk) -> None:
+    desk.sections["mail"] = mail(free_port())
+    assert "till then mails wait" in await desk.only_broken("mail", "warning")
+    async with smart_host(auth=True) as host:
+        desk.sections["mail"] = mail(host.port) | {"username": "contactd", "password": "wrong"}
+        said = await desk.only_broken("mail", "warning")
+    assert "it refuses mail.username and its password" in said
+    assert "wrong" not in said
+
+
+def mail(port: int) -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": port, "security": "none", "sender": "desk@example.cn"}

@@ -121,8 +121,8 @@ def shell(tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str])
 
 def test_loading_says_what_there_is_and_what_is_wrong_with_the_rota(shell: Shell) -> None:
     lines = shell.loaded().splitlines()
-    assert lines[0] == "loaded 3 sites, 4 engineers, 1 people, 4 shifts, 0 overrides"
-    assert lines[1] == ("warning: site zh: nobody is on duty at any time; its floor number rings")
+    assert lines[0] == "loaded 3 sites, 4 engineers, 1 people, 4 entries of the rota"
+    assert lines[1] == "warning: site zh: nobody is on duty at any time; its floor number rings"
     assert len(lines) == 2
 
 
@@ -151,10 +151,56 @@ def test_oncall_says_who_until_when_and_why(shell: Shell) -> None:
     shell.loaded()
     printed = shell.run("oncall", "--at", "2026-11-20T10:00")
     assert "gz  广州 / gz  2026-11-20 10:00:00" in printed
-    assert "  tier 1  王伟 (wang)  +8613800000001  until 2026-11-21 00:00:00, by shift" in printed
+    line = "  tier 1  王伟 (wang)  +8613800000001  until 2026-11-21 00:00:00, by shift wang-gz\n"
+    assert line in printed
     assert "  tier 2  李娜 (li)  +8613800000002" in printed
     assert "  floor   floor (floor)  +8613800000090" in printed
-    assert [line[:2] for line in printed.splitlines() if line[0] != " "] == ["gz", "sz", "zh"]
+    titles = [line[:2] for line in printed.splitlines() if line[0] != " "]
+    assert titles[:3] == ["gz", "sz", "zh"]
+
+
+NOT_STORED = "worked out now from the rota in force: duty of that time is not stored\n"
+
+
+@pytest.mark.parametrize(("days", "stored"), [(0, True), (40, True), (70, False), (-70, False)])
+def test_oncall_says_when_duty_is_not_stored(shell: Shell, days: int, stored: bool) -> None:
+    shell.loaded()
+    at = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+    printed = shell.run("oncall", "--at", at)
+    assert "王伟" in printed
+    assert printed.endswith(NOT_STORED) is not stored
+
+
+def test_oncall_of_an_instant_too_far_away_is_refused(shell: Shell) -> None:
+    shell.loaded()
+    shell.run("oncall", "--at", "9999-12-31", code=os.EX_DATAERR)
+    assert "five years" in shell.complaint
+
+
+def on_leave(shell: Shell, **away: str) -> str:
+    """Return who is on duty at gz on a day on which these are away, each with a backup."""
+    text = toml(desk_document())
+    for engineer, backup in away.items():
+        named = f'backup = "{backup}"\n' if backup else ""
+        text += f'\n[[leaves]]\nengineer = "{engineer}"\nfirst = 2026-11-20\n{named}'
+    shell.desk_file.write_text(text, encoding="utf-8")
+    shell.run("load", str(shell.desk_file))
+    return shell.run("oncall", "--at", "2026-11-20T10:00", "--site", "gz")
+
+
+def test_oncall_names_who_is_stood_in_for(shell: Shell) -> None:
+    printed = on_leave(shell, wang="chen")
+    assert "  tier 1  陈静 (chen)  +8613800000003  until 2026-11-21 00:00:00," in printed
+    assert " by shift wang-gz, then leave wang-20261120 instead of wang\n" in printed
+
+
+def test_oncall_names_the_times_without_anybody(shell: Shell) -> None:
+    printed = on_leave(shell, wang="", li="", chen="", james="")
+    assert "  floor   floor (floor)  +8613800000090" in printed
+    assert (
+        "  gz tier 1: nobody instead of wang, 2026-11-20 00:00–2026-11-21 00:00,"
+        " by shift wang-gz, then leave wang-20261120\n"
+    ) in printed
 
 
 def test_oncall_of_one_site_and_of_an_instant_with_offset(shell: Shell) -> None:
@@ -248,7 +294,7 @@ def test_explain_tells_the_whole_story_of_a_ticket(shell: Shell) -> None:
     assert lines[6:] == [
         "  clock answer: stopped, 0:00:09 of 0:30:00, due 2025-01-15 10:30:00",
         "      2025-01-15 10:00:00 – 2025-01-15 10:00:09  runs: contact_received (entry 1),"
-        " 0:00:09 counted",
+        " 0:00:09 counted by always",
         "  journal: whole",
     ]
 

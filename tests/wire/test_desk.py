@@ -9,7 +9,8 @@ from sqlalchemy import Table, select
 
 from contactd.routing.deskfile import DeskFile, parse, read
 from contactd.routing.oncall import on_duty
-from contactd.store.desk import Loaded, load_desk, rota
+from contactd.store import duty
+from contactd.store.desk import Loaded, load_desk
 from contactd.store.engine import Database
 from contactd.store.schema import addresses, people, rotas, sites
 from contactd.store.views import PersonView, Views
@@ -63,8 +64,9 @@ async def test_the_sample_comes_back_as_it_was_written(
 ) -> None:
     sample = read(SAMPLE)
     loaded = await load_desk(database, sample, clock)
-    assert loaded == Loaded(sites=5, engineers=13, people=6, shifts=13, overrides=2, changed=True)
-    assert await rota(database) == sample.rota()
+    assert loaded == Loaded(sites=5, engineers=14, people=6, rota=12, changed=True)
+    async with database.reading() as connection:
+        assert await duty.plan(connection) == sample.plan()
     views = Views(database, clock)
     assert [site.key for site in await views.sites()] == ["fs", "gz", "sz", "zh", "zq"]
     found = await known(database, clock)
@@ -85,8 +87,10 @@ async def test_loading_the_same_file_again_changes_nothing(
     assert await everything(database) == before
 
 
-async def test_before_the_first_load_the_rota_is_empty(database: Database) -> None:
-    found = await rota(database)
+async def test_before_the_first_load_the_rota_is_empty(
+    database: Database, clock: FakeClock
+) -> None:
+    found = await duty.duties(database, clock)
     assert (found.sites, found.engineers) == ((), ())
 
 
@@ -105,8 +109,8 @@ async def test_what_changed_in_the_file_changes_in_the_database(
     found = await known(database, clock)
     assert (found["zhang"].numbers, found["zhang"].vip) == (("8011",), True)
     assert found["wang"].numbers == ("8001",)
-    (duty,) = on_duty(await rota(database), "gz", clock.now())
-    assert duty.engineer.number == "8001"
+    (there,) = on_duty(await duty.duties(database, clock), "gz", clock.now())
+    assert there.engineer.number == "8001"
     assert (await Views(database, clock).sites())[0].name_en == "Canton"
 
 
@@ -128,7 +132,7 @@ async def test_who_is_no_longer_in_the_file_stays_but_is_not_on_duty(
     li = {"key": "li", "name": "李娜", "number": "13800000002"}
     shift = {"site": "sz", "tier": 1, "engineer": "li", "start": "00:00", "end": "24:00"}
     await load_desk(database, desk(sites=[site], engineers=[li], shifts=[shift]), clock)
-    assert [each.key for each in (await rota(database)).engineers] == ["li"]
+    assert [each.key for each in (await duty.duties(database, clock)).engineers] == ["li"]
     detail = await Views(database, clock).ticket(filed.ticket)
     assert detail.requester.key == "zhang"
     assert set(await known(database, clock)) == {"wang", "zhang", "li"}

@@ -19,7 +19,7 @@ from contactd.store import engine
 from contactd.store.engine import Database, migrate
 from contactd.store.schema import contacts, outbox, people, tokens
 from contactd.tickets.contact import Contact, Medium
-from contactd.tickets.events import CallEnded, Due, PageDue
+from contactd.tickets.events import CallEnded, Due, EscalationDue
 from contactd.tickets.model import TicketPolicy
 from contactd.tickets.ports import Conflict
 from contactd.tickets.service import TicketService
@@ -280,7 +280,7 @@ async def test_a_reader_sees_one_state_and_waits_for_nobody(
 
 
 async def test_a_due_event_with_a_key_is_stored_once(database: Database, clock: FakeClock) -> None:
-    event = PageDue(ticket_id=1, contact_id=2, step=0, reason="voicemail")
+    event = EscalationDue(ticket_id=1, timer="step", generation=2)
     due = Due(event=event, due_at=clock.now() + timedelta(minutes=1), dedup_key="page/1/0")
     for _ in range(2):
         async with database.new_work() as work:
@@ -289,7 +289,7 @@ async def test_a_due_event_with_a_key_is_stored_once(database: Database, clock: 
             await work.commit()
     async with database.reading() as connection:
         found = (await connection.execute(select(outbox))).mappings().all()
-    assert [(row["kind"], row["due_at"]) for row in found] == [("PageDue", due.due_at)]
+    assert [(row["kind"], row["due_at"]) for row in found] == [("EscalationDue", due.due_at)]
     assert found[0]["body"] == asdict(event)
 
 

@@ -39,19 +39,25 @@ class Desk:
         self.views = Views(database, clock)
         self.tickets = tickets
         self.clock = clock
-        self.paged: list[tuple[str, str]] = []
+        self.paged: list[tuple[str, str, str]] = []
+        self.confirmed: list[tuple[str, str]] = []
         self.restart()
 
     def restart(self) -> None:
         """Start contactd again: what is in memory is gone."""
         self.ivr = Ivr(
             tickets=self.tickets, intake=Intake(self.tickets.receive),
-            page_answer=self._page_answer, clock=self.clock, default_queue="desk",
+            page_answer=self._page_answer, confirm_answer=self._confirm_answer, clock=self.clock,
+            default_queue="desk",
         )  # fmt: skip
 
-    async def _page_answer(self, notification: str, digit: str) -> str:
-        self.paged.append((notification, digit))
+    async def _page_answer(self, ref: str, digit: str, pin: str) -> str:
+        self.paged.append((ref, digit, pin))
         return "taken"
+
+    async def _confirm_answer(self, ref: str, digit: str) -> str:
+        self.confirmed.append((ref, digit))
+        return "closed"
 
     async def ask(
         self, script: str, *args: str, call: int = 1, caller: str = STRANGER, language: str = "zh"
@@ -213,15 +219,31 @@ async def test_the_time_is_said_in_the_callers_language(desk: Desk) -> None:
     assert said["en"] == ["contactd/today", "contactd/n-10", "contactd/n-30", "contactd/am"]
 
 
-# page
+# calls to people
 
 
-async def test_a_key_pressed_on_a_page_reaches_the_pager(desk: Desk) -> None:
-    assert await desk.ask("page", "page-7-0", "1") == ["ok", "taken"]
-    assert await desk.ask("page", "page-7-0", "") == ["ok", "taken"]
+async def test_a_key_pressed_in_a_page_is_handed_on_with_the_pin(desk: Desk) -> None:
+    assert await desk.ask("page", "page-7-0", "1", "") == ["ok", "taken"]
+    assert await desk.ask("page", "page-7-0", "4", "4711") == ["ok", "taken"]
+    assert await desk.ask("page", "page-7-0", "", "") == ["ok", "taken"]
     assert await desk.ask("page", "page-7-0") == ["ok", "taken"]
     assert await desk.ask("page") == ["ok", "taken"]
-    assert desk.paged == [("page-7-0", "1"), ("page-7-0", ""), ("page-7-0", ""), ("", "")]
+    ref = "page-7-0"
+    assert desk.paged == [
+        (ref, "1", ""),
+        (ref, "4", "4711"),
+        (ref, "", ""),
+        (ref, "", ""),
+        ("",) * 3,
+    ]
+
+
+async def test_what_a_requester_says_when_called_back_is_handed_on(desk: Desk) -> None:
+    assert await desk.ask("confirm", "solved-7", "1") == ["ok", "closed"]
+    assert await desk.ask("confirm", "solved-7", "") == ["ok", "closed"]
+    assert await desk.ask("confirm") == ["ok", "closed"]
+    assert desk.confirmed == [("solved-7", "1"), ("solved-7", ""), ("", "")]
+    assert desk.paged == []
 
 
 # on the wire

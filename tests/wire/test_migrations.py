@@ -1,19 +1,26 @@
 """Alembic's revisions make exactly the tables of `schema`, on both databases."""
 
 import asyncio
+import json
+import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, bindparam, inspect, text
+from sqlalchemy.engine.interfaces import ReflectedIndex
 
 from contactd.errors import ConfigurationError, TemporaryFailure
-from contactd.store import engine
+from contactd.routing.deskfile import parse
+from contactd.routing.oncall import on_duty
+from contactd.store import duty, engine
 from contactd.store.engine import Database, driver_url, migrate, upgrade
-from contactd.store.migrations.run import head
-from contactd.store.schema import metadata
+from contactd.store.migrations.run import head, run
+from contactd.store.schema import Instant, metadata
+from tests.fakes.clock import FakeClock
 from tests.fakes.postgres import PostgresServer
 
 
@@ -26,6 +33,12 @@ def empty_url(database_url: str, request: pytest.FixtureRequest, tmp_path: Path)
     server: PostgresServer = request.getfixturevalue("postgres")
     yield server.create("contactd_empty")
     server.drop("contactd_empty")
+
+
+def in_words(index: ReflectedIndex) -> dict[str, object]:
+    """Say which rows an index holds: reflection brings SQLite's condition as an object."""
+    options = index.get("dialect_options", {})
+    return {**index, "dialect_options": {name: str(each) for name, each in options.items()}}
 
 
 def described(connection: Connection) -> dict[str, object]:
@@ -41,7 +54,7 @@ def described(connection: Connection) -> dict[str, object]:
             "unique": sorted(map(str, tables.get_unique_constraints(name))),
             "checks": sorted(map(str, tables.get_check_constraints(name))),
             "foreign": sorted(map(str, tables.get_foreign_keys(name))),
-            "indexes": sorted(map(str, tables.get_indexes(name))),
+            "indexes": sorted(str(in_words(each)) for each in tables.get_indexes(name)),
         }
         for name in tables.get_table_names()
         if name != "alembic_version"
@@ -64,6 +77,118 @@ async def test_the_revisions_and_the_schema_make_the_same_database(
             )
         )
     assert differences == []
+
+
+OLD_ROTA = """
+{
+  "sites": [
+    {"key": "gz", "name_zh": "广州", "name_en": "Guangzhou", "zone": "Asia/Shanghai",
+     "queue": "gz", "floor": "8000", "area_code": "20", "language": "zh"},
+    {"key": "sz", "name_zh": "深圳", "name_en": "Shenzhen", "zone": "Asia/Shanghai",
+     "queue": "sz", "floor": "8000", "area_code": "755", "language": "en"}
+  ],
+  "engineers": [
+    {"key": "wang", "name": "王伟", "number": "+8613800000001", "language": "zh"},
+    {"key": "li", "name": "李娜", "number": "8002", "language": "en"}
+  ],
+  "shifts": [
+    {"site": "gz", "tier": 1, "engineer": "wang", "weekdays": [0, 1], "start": "08:00:00",
+     "end": "20:00:00"},
+    {"site": "gz", "tier": 1, "engineer": "wang", "weekdays": [2], "start": "08:00:00",
+     "end": "00:00:00"},
+    {"site": "*", "tier": 2, "engineer": "li", "weekdays": [0, 1, 2, 3, 4, 5, 6],
+     "start": "20:00:00", "end": "08:00:00"}
+  ],
+  "overrides": [
+    {"site": "gz", "tier": 1, "engineer": "li", "start": "2026-12-24T00:00:00Z",
+     "end": "2026-12-25T00:00:00Z", "replaces": "wang"},
+    {"site": "*", "tier": 2, "engineer": "wang", "start": "2026-12-24T00:00:00Z",
+     "end": "2026-12-25T00:00:00Z", "replaces": ""}
+  ]
+}
+"""
+NEW_DESK = """
+[[sites]]
+key = "gz"
+name_zh = "广州"
+name_en = "Guangzhou"
+floor = "8000"
+area_code = "20"
+[[sites]]
+key = "sz"
+name_zh = "深圳"
+name_en = "Shenzhen"
+floor = "8000"
+area_code = "755"
+language = "en"
+[[engineers]]
+key = "wang"
+name = "王伟"
+number = "138 0000 0001"
+[[engineers]]
+key = "li"
+name = "李娜"
+number = "8002"
+language = "en"
+[[shifts]]
+site = "gz"
+tier = 1
+engineer = "wang"
+days = "mon-tue"
+start = "08:00"
+end = "20:00"
+[[shifts]]
+site = "gz"
+tier = 1
+engineer = "wang"
+days = "wed"
+start = "08:00"
+end = "24:00"
+[[shifts]]
+site = "*"
+tier = 2
+engineer = "li"
+start = "20:00"
+end = "08:00"
+[[overrides]]
+site = "gz"
+tier = 1
+engineer = "li"
+replaces = "wang"
+start = 2026-12-24T00:00:00Z
+end = 2026-12-25T00:00:00Z
+[[overrides]]
+site = "*"
+tier = 2
+engineer = "wang"
+start = 2026-12-24T00:00:00Z
+end = 2026-12-25T00:00:00Z
+"""
+
+
+async def test_the_rota_of_before_is_what_its_desk_file_would_be_now(
+    empty_url: str, clock: FakeClock
+) -> None:
+    """So that somebody is on duty after the upgrade, and the next load finds nothing new."""
+    engines = engine._engines(driver_url(empty_url))
+    async with engines.writer.begin() as connection:
+        await connection.run_sync(run, "0001")
+        await connection.execute(
+            text("INSERT INTO rotas (id, body, loaded_at) VALUES (1, :body, :at)").bindparams(
+                bindparam("at", type_=Instant)
+            ),
+            {"body": json.dumps(json.loads(OLD_ROTA)), "at": clock.now()},
+        )
+    await engines.dispose()
+    await upgrade(empty_url)
+    database = Database(empty_url, clock=clock)
+    async with database.running():
+        async with database.reading() as connection:
+            migrated = await duty.plan(connection)
+        assert migrated == parse(tomllib.loads(NEW_DESK)).plan()
+        clock.advance(timedelta(hours=13))  # to 23:00 of a Friday in Shanghai
+        there = on_duty(await duty.duties(database, clock), "sz", clock.now())
+        assert [(each.tier, each.engineer.key) for each in there] == [(2, "li")]
 
 
 def test_the_program_knows_its_newest_revision() -> None:

@@ -2,25 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import structlog
-from sqlalchemy import insert, select
+from sqlalchemy import ClauseElement, Executable, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contactd.clock import Clock, SystemClock
 from contactd.errors import TemporaryFailure
 from contactd.metrics import OUTBOX_LAG, OUTBOX_PARKED
 from contactd.service import Health, HealthState
 from contactd.signals import Signals, Topic
 from contactd.store import outbox as outbox_module
 from contactd.store.engine import Database
-from contactd.store.outbox import LEASE, MOST_ATTEMPTS, Relay, figures, pause
+from contactd.store.outbox import IN_HAND, LEASE, MOST_ATTEMPTS, MOST_COUNTED, Relay, figures, pause
 from contactd.store.schema import outbox
-from contactd.tickets.events import CallEnded, Due, Event, PageDue
+from contactd.tickets.events import CallEnded, Due, DutyDue, Event
 from tests.fakes.clock import FakeClock
 from tests.fakes.waiting import until
 
@@ -56,7 +57,7 @@ def relay(database: Database, clock: FakeClock, handler: Recorder) -> Relay:
 
 def relay_of(
     database: Database,
-    clock: FakeClock,
+    clock: Clock,
     handler: Callable[[Any], Awaitable[None]],
     **settings: Any,
 ) -> Relay:
@@ -93,7 +94,7 @@ async def test_an_event_reaches_its_handler_once_and_its_row_is_gone(
 async def test_an_event_that_nobody_handles_is_done(
     database: Database, relay: Relay, handler: Recorder
 ) -> None:
-    await emit(database, PageDue(ticket_id=1, contact_id=2, step=0, reason="voicemail"))
+    await emit(database, DutyDue(site="s1"))
     assert await relay.drain() == 1
     assert handler.seen == []
     assert await rows(database) == []
@@ -287,14 +288,17 @@ async def test_two_processes_never_run_a_row_at_the_same_time(
     first, second = Database(database_url, clock=clock), Database(database_url, clock=clock)
     async with first.running(), second.running():
         await emit(first, *(ended(number) for number in range(200)))
-        relays = [relay_of(each, clock, handle, workers=3) for each in (first, second)]
+        relays = [relay_of(each, clock, handle) for each in (first, second)]
         async with relays[0].running(), relays[1].running(), asyncio.timeout(30):
             await everything.wait()
         assert await rows(first) == []
     assert sorted(seen) == list(range(200))
 
 
-async def test_a_signal_wakes_the_relay_within_50_ms(database: Database, clock: FakeClock) -> None:
+async def test_a_signal_wakes_the_relay_within_50_ms_of_gathering(
+    database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "_GATHER_S", 0)
     handled = asyncio.Event()
 
     async def handle(event: CallEnded) -> None:
@@ -316,6 +320,175 @@ async def test_a_signal_wakes_the_relay_within_50_ms(database: Database, clock: 
     assert median(took) < 0.05
 
 
+async def test_a_timer_fires_when_it_is_due_and_not_at_the_next_poll(
+    database_url: str,
+) -> None:
+    clock = SystemClock()
+    database = Database(database_url, clock=clock)
+    late_s: list[float] = []
+    everything = asyncio.Event()
+
+    async def handle(event: CallEnded) -> None:
+        due_at = start + event.ticket_id * timedelta(milliseconds=50)
+        late_s.append((clock.now() - due_at).total_seconds())
+        if len(late_s) == 9:
+            everything.set()
+
+    async with database.running():
+        start = clock.now() + timedelta(milliseconds=500)
+        for number in range(9):
+            due_at = start + number * timedelta(milliseconds=50)
+            await emit(database, Due(event=ended(number), due_at=due_at))
+        async with relay_of(database, clock, handle, poll_s=60).running(), asyncio.timeout(10):
+            await everything.wait()
+    assert min(late_s) >= 0
+    assert median(late_s) < 0.05
+
+
+async def test_a_relay_waits_quietly_beside_rows_that_others_have_in_hand(
+    database: Database, clock: FakeClock, handler: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await emit(database, ended(1), ended(2))
+    other = relay_of(database, clock, handler)
+    assert len((await other._claim(1)).rows) == 1
+    relay = relay_of(database, clock, handler)
+    assert await relay.drain() == 1
+    looks = 0
+
+    async def claim(most: int) -> Any:
+        nonlocal looks
+        looks += 1
+        return await claims(most)
+
+    claims = relay._claim
+    monkeypatch.setattr(relay, "_claim", claim)
+    monkeypatch.setattr(relay, "_poll_s", 0.1)
+    began = time.perf_counter()
+    async with relay.running():
+        await until(lambda: looks >= 4)
+    assert time.perf_counter() - began >= 0.3
+    assert looks <= 5  # the last one by being stopped
+    assert handler.seen == [ended(2)]
+
+
+async def test_rows_that_wait_for_somebody_delay_no_other(
+    database: Database, clock: FakeClock
+) -> None:
+    release, other = asyncio.Event(), asyncio.Event()
+    slow = 0
+
+    async def handle(event: CallEnded) -> None:
+        nonlocal slow
+        if event.ticket_id == 100:
+            other.set()
+            return
+        slow += 1
+        await release.wait()
+
+    await emit(database, *(ended(number) for number in range(IN_HAND - 1)))
+    async with relay_of(database, clock, handle, poll_s=0.02).running(), asyncio.timeout(10):
+        await until(lambda: slow == IN_HAND - 1)
+        await emit(database, ended(100))
+        await other.wait()
+        release.set()
+    assert await rows(database) == []
+
+
+async def test_no_more_rows_are_claimed_than_there_is_room_for(
+    database: Database, clock: FakeClock
+) -> None:
+    release = asyncio.Event()
+    seen: list[int] = []
+
+    async def handle(event: CallEnded) -> None:
+        seen.append(event.ticket_id)
+        await release.wait()
+
+    await emit(database, *(ended(number) for number in range(7)))
+    relay = relay_of(database, clock, handle, in_hand=3, poll_s=0.01)
+    async with relay.running(), asyncio.timeout(10):
+        await until(lambda: len(seen) == 3)
+        await health_of(relay, HealthState.UP)
+        assert len(await in_hand(database)) == 3
+        release.set()
+        await until(lambda: len(seen) == 7)
+    assert sorted(seen) == list(range(7))
+    assert await rows(database) == []
+
+
+async def in_hand(database: Database) -> list[Any]:
+    return [row for row in await rows(database) if row.lease_until is not None]
+
+
+@pytest.mark.parametrize("statement", ["_CLAIM", "_NEXT_DUE", "_FIGURES"])
+async def test_timers_that_are_not_due_cost_nothing(
+    database: Database, clock: FakeClock, statement: str
+) -> None:
+    start = clock.now()
+    timers = [
+        {
+            "kind": "CallEnded",
+            "body": {"ticket_id": number, "contact_id": number},
+            "dedup_key": f"timer-{number}",
+            "created_at": start,
+            "due_at": start + timedelta(days=1, seconds=number),
+            "attempts": 0 if number < 19_990 else 20,
+            "parked_at": None if number < 19_995 else start,
+        }
+        for number in range(20_000)
+    ]
+    async with database.writing() as connection:
+        await connection.execute(insert(outbox), timers)
+    await emit(database, *(ended(number) for number in range(10)))
+    async with database.writing() as connection:
+        await connection.execute(text("ANALYZE"))  # PostgreSQL does it by itself after a minute
+        read = await ROWS_READ[database.dialect](
+            connection,
+            getattr(outbox_module, statement),
+            {"now": start, "most": 16, "lease": start + LEASE},
+        )
+    assert 0 < read < 200
+
+
+async def read_by_sqlite(
+    connection: AsyncConnection, statement: Executable, values: dict[str, Any]
+) -> int:
+    """Return about how many rows SQLite reads: each takes ten steps of its machine, or more."""
+    count = 0
+
+    def step() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    await driver.set_progress_handler(step, 10)
+    await connection.execute(statement, values)
+    await driver.set_progress_handler(None, 0)
+    return count
+
+
+async def read_by_postgresql(
+    connection: AsyncConnection, statement: ClauseElement, values: dict[str, Any]
+) -> int:
+    """Return how many rows PostgreSQL says that each step of its plan read, summed up."""
+    compiled: Any = statement.compile(dialect=connection.dialect)
+    known = tuple(compiled.construct_params(values)[name] for name in compiled.positiontup)
+    explained = await connection.exec_driver_sql(
+        f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}", known
+    )
+    return rows_of(explained.scalar_one()[0]["Plan"])
+
+
+def rows_of(plan: dict[str, Any]) -> int:
+    names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    here = sum(plan.get(name, 0) for name in names) * plan["Actual Loops"]
+    return int(here) + sum(map(rows_of, plan.get("Plans", [])))
+
+
+ROWS_READ: Final[dict[str, Any]] = {"sqlite": read_by_sqlite, "postgresql": read_by_postgresql}
+
+
 async def test_without_a_signal_the_relay_finds_the_event_by_polling(
     database: Database, clock: FakeClock
 ) -> None:
@@ -330,74 +503,31 @@ async def test_without_a_signal_the_relay_finds_the_event_by_polling(
             await handled.wait()
 
 
-@asynccontextmanager
-async def busy(
-    database: Database, clock: FakeClock, numbers: int
-) -> AsyncIterator[tuple[list[int], asyncio.Event]]:
-    """A relay of one worker whose first row of a full batch waits for the event."""
-    seen: list[int] = []
-    release, begun = asyncio.Event(), asyncio.Event()
-
-    async def handle(event: CallEnded) -> None:
-        seen.append(event.ticket_id)
-        if event.ticket_id == 100:
-            begun.set()
-            await release.wait()
-
-    relay = relay_of(database, clock, handle, workers=1, poll_s=0.02)
-    await emit(database, *(ended(number) for number in range(numbers)))
-    async with relay.running(), asyncio.timeout(10):
-        while len(seen) < numbers:  # many quick rows: it claims several at once by now
-            await asyncio.sleep(0.005)
-        await emit(database, *(ended(100 + number) for number in range(4)))
-        await begun.wait()
-        yield seen, release
-
-
 async def test_stopping_finishes_the_rows_in_hand_and_leaves_the_others(
     database: Database, clock: FakeClock
 ) -> None:
-    async with asyncio.TaskGroup() as tasks, busy(database, clock, 32) as (seen, release):
-
-        async def release_later() -> None:
-            await asyncio.sleep(0.05)
-            release.set()
-
-        tasks.create_task(release_later())
-    left = await rows(database)
-    assert 100 in seen
-    assert sorted(seen[32:] + [row.body["ticket_id"] for row in left]) == [100, 101, 102, 103]
-    assert {row.lease_until for row in left} <= {None}
-
-
-async def test_a_slow_row_delays_no_other(database: Database, clock: FakeClock) -> None:
-    others_done = asyncio.Event()
+    release, begun = asyncio.Event(), asyncio.Event()
     seen: list[int] = []
 
     async def handle(event: CallEnded) -> None:
-        if event.ticket_id == 1:
-            await others_done.wait()
         seen.append(event.ticket_id)
         if len(seen) == 2:
-            others_done.set()
+            begun.set()
+        await release.wait()
 
-    await emit(database, ended(1), ended(2), ended(3))
-    relay = relay_of(database, clock, handle)
-    async with asyncio.timeout(10):
-        await relay._run(await relay._claim(16))
-    assert seen == [2, 3, 1]
-    assert await rows(database) == []
+    async def release_later() -> None:
+        await asyncio.sleep(0.05)
+        release.set()
 
-
-async def test_rows_that_take_their_time_are_claimed_one_by_one(
-    database: Database, clock: FakeClock
-) -> None:
-    async def handle(_event: CallEnded) -> None:
-        clock.advance(timedelta(seconds=30))
-
-    await emit(database, ended(1), ended(2), ended(3))
-    relay = relay_of(database, clock, handle)
-    assert await relay._run(await relay._claim(2)) == 1
+    await emit(database, *(ended(number) for number in range(4)))
+    relay = relay_of(database, clock, handle, in_hand=2, poll_s=0.02)
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10), relay.running():
+        await begun.wait()
+        tasks.create_task(release_later())
+    assert sorted(seen) == [0, 1]
+    left = await rows(database)
+    assert [row.body["ticket_id"] for row in left] == [2, 3]
+    assert {row.lease_until for row in left} == {None}
 
 
 @pytest.mark.parametrize(("kind", "body"), [("FromTheFuture", {}), ("CallEnded", {"ticket": 1})])
@@ -468,6 +598,13 @@ async def test_the_figures_tell_how_late_and_how_full_the_outbox_is(
     assert (found.waiting, found.retrying, found.lag) == (0, 1, timedelta(0))
 
 
+async def test_the_figures_count_no_further_than_anybody_wants_to_know(
+    database: Database, clock: FakeClock
+) -> None:
+    await emit(database, *(ended(number) for number in range(MOST_COUNTED + 1)))
+    assert (await figures(database, clock.now())).waiting == MOST_COUNTED
+
+
 async def test_a_relay_that_falls_behind_says_so(database: Database, clock: FakeClock) -> None:
     begun, release = asyncio.Event(), asyncio.Event()
 
@@ -475,7 +612,7 @@ async def test_a_relay_that_falls_behind_says_so(database: Database, clock: Fake
         begun.set()
         await release.wait()
 
-    relay = relay_of(database, clock, handle, workers=1, poll_s=0.02)
+    relay = relay_of(database, clock, handle, in_hand=1, poll_s=0.02)
     async with relay.running(), asyncio.timeout(5):
         await emit(database, ended(1), ended(2))
         await begun.wait()

@@ -19,24 +19,23 @@ from pydantic import SecretStr
 from contactd.board import DeskBoard
 from contactd.errors import PermanentFailure, TemporaryFailure
 from contactd.metrics import REPLAY_ROWS
-from contactd.routing.oncall import Engineer
+from contactd.routing.notify import Busy, Notification, Reason, SendState, SendUnknown
 from contactd.service import HealthState
 from contactd.settings import AgiSettings, HotlineSettings, PbxSettings
 from contactd.signals import Signals, Topic
-from contactd.store import cursors
-from contactd.store import desk as desk_store
+from contactd.store import cursors, duty
 from contactd.store.desk import load_desk
 from contactd.store.engine import Database
 from contactd.store.ledger import Ledger, LedgerDay
 from contactd.store.views import ContactFilters, ContactView, TicketDetail, Views
 from contactd.telephony import pbx as pbx_module
+from contactd.telephony import voice
 from contactd.telephony.calls import State as CallState
 from contactd.telephony.intake import Intake
 from contactd.telephony.ivr import Ivr
 from contactd.telephony.pbx import Pbx, Shared
 from contactd.telephony.service import Telephony
-from contactd.tickets.contact import Contact, Filed, Outcome, Replay, Source
-from contactd.tickets.paging import Page, PageState, Subject
+from contactd.tickets.contact import Contact, Filed, Medium, Outcome, Replay, Source
 from contactd.tickets.service import TicketService
 from contactd.tickets.states import State
 from contactd.web.board import CallStage, LiveCall
@@ -48,12 +47,11 @@ from tests.fakes.waiting import eventually, until
 
 ZONE = "Asia/Shanghai"
 CALL_ID = "pbx1-1795140000.1"
-PAGE = f"page-{CALL_ID}-0"
+REF = "26112000015-1-wang-call"
 WANG = "Local/8613800000001@engineer-zh/n"
 LI = "Local/8613800000002@engineer-zh/n"
 STALE = "Local/8613800000077@engineer-zh/n"
 FOREIGN = "PJSIP/4711"
-ENGINEER = Engineer(key="wang", name="王伟", number="+8613800000001", language="zh")
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +73,15 @@ class Office:
     def __init__(self, tickets: TicketService) -> None:
         self._tickets = tickets
         self.down = False
+        self.outcomes: dict[str, list[SendState]] = {}  # of calls to people
 
     async def receive(self, contact: Contact) -> Filed:
         self._look()
         return await self._tickets.receive(contact)
+
+    async def outcome(self, ref: str, state: SendState) -> None:
+        self._look()
+        self.outcomes.setdefault(ref, []).append(state)
 
     async def replay(self, batch: Replay) -> list[Filed]:
         self._look()
@@ -133,9 +136,10 @@ class Desk:
         shared = Shared(
             tickets=cast(TicketService, self.office),
             intake=Intake(self.office.receive),
-            rota=partial(desk_store.rota, self.database),
+            duties=partial(duty.duties, self.database, self.clock),
             load_cursor=partial(cursors.position, self.database),
             settle=ledger.settle,
+            call_outcome=self.office.outcome,
             clock=self.clock,
             signals=self.signals,
             zone=ZONE,
@@ -204,6 +208,10 @@ class Desk:
         return Ledger(self.database, self.clock, ZONE).today()
 
     @property
+    def outcomes(self) -> dict[str, list[SendState]]:
+        return self.office.outcomes
+
+    @property
     def in_gz(self) -> dict[str, str]:
         """Return the members of the queue gz: interface -> penalty."""
         return {
@@ -212,16 +220,11 @@ class Desk:
             if queue == "gz"
         }
 
-    def page(self, state: PageState = PageState.QUEUED) -> Page:
-        return Page(
-            ref=PAGE, ticket_id=1, contact_id=1, step=0, ticket="26112000015",
-            engineer="wang", address="+8613800000001", state=state,
-        )  # fmt: skip
 
-
-SUBJECT = Subject(
-    ticket="26112000015", settled=None, assignee="", call_id=CALL_ID, site="gz", vip=False,
-    pbx="pbx1",
+PAGE = Notification(
+    ref=REF, ticket="26112000015", recipient="wang", medium=Medium.CALL,
+    address="+8613800000001", language="zh", reason=Reason.VOICEMAIL,
+    facts={"site": "gz", "vip": "1", "conference": "1", "pin": "1"},
 )  # fmt: skip
 
 
@@ -235,10 +238,6 @@ async def desk(
 
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-async def send(pbx: Pbx, page: Page) -> None:
-    await pbx.page(page, engineer=ENGINEER, subject=SUBJECT, what="page-voicemail")
 
 
 # Fast path
@@ -323,7 +322,8 @@ async def test_the_board_shows_who_rings_waits_and_talks_by_their_names(desk: De
     async with desk.connected() as pbx:
         telephony = Telephony(agi=AgiSettings(), ivr=cast(Ivr, NoIvr()), pbxs=[pbx])
         board = DeskBoard(
-            views=desk.views, telephony=telephony, rota=partial(desk_store.rota, desk.database),
+            views=desk.views, telephony=telephony,
+            duties=partial(duty.duties, desk.database, desk.clock),
             clock=desk.clock, zone=ZONE,
         )  # fmt: skip
         desk.ring()
@@ -646,78 +646,181 @@ async def test_in_the_first_hour_of_a_day_the_day_before_is_balanced_too(desk: D
         await eventually(both)
 
 
-# Pages
+# Calls to people
 
 
 @on_sqlite
 async def test_a_page_is_dialled_with_what_its_dialplan_needs(desk: Desk) -> None:
     async with desk.connected() as pbx:
-        await send(pbx, desk.page())
+        await pbx.dial(PAGE)
     (sent,) = desk.exchange.actions("Originate")
     expected = {
-        "Channel": "Local/8613800000001@contactd-call/n", "ChannelId": PAGE,
+        "Channel": "Local/8613800000001@contactd-call/n", "ChannelId": REF,
         "Context": "contactd-page", "Exten": "s", "Timeout": "30000", "Async": "true",
     }  # fmt: skip
     assert expected.items() <= dict(sent).items()
     assert [value for key, value in sent if key == "Variable"] == [
-        f"NOTIFICATION={PAGE}", "TICKET=26112000015", "SITE=gz", "LANG=zh", "WHAT=page-voicemail",
+        f"NOTIFICATION={REF}", "TICKET=26112000015", "LANG=zh", "WHAT=voicemail", "SITE=gz",
+        "VIP=1", "CONFERENCE=1", "PIN_NEEDED=1", "CODE=",
     ]  # fmt: skip
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("reason", "context"),
+    [
+        (Reason.NEW, "contactd-page"),
+        (Reason.BREACH, "contactd-page"),
+        (Reason.SOLVED, "contactd-confirm"),
+        (Reason.CODE, "contactd-tell"),
+    ],
+)
+async def test_what_a_call_is_about_decides_what_is_asked(
+    desk: Desk, reason: Reason, context: str
+) -> None:
+    async with desk.connected() as pbx:
+        await pbx.dial(replace(PAGE, reason=reason, facts={"code": "0429"}))
+    (sent,) = desk.exchange.actions("Originate")
+    assert first(sent, "Context") == context
+    assert {f"WHAT={reason}", "CODE=0429", "SITE="} <= {value for _, value in sent}
 
 
 @on_sqlite
 async def test_a_page_is_dialled_once_if_the_link_breaks_after_the_dialling(desk: Desk) -> None:
     desk.exchange.faults.cut_after = {"Originate"}
     async with desk.connected() as pbx:
-        with pytest.raises(TemporaryFailure, match="not known whether the page was dialled"):
-            await send(pbx, desk.page())
+        with pytest.raises(SendUnknown):
+            await pbx.dial(PAGE)
         desk.exchange.faults.cut_after = set()
         await until(lambda: pbx.connected)
-        await send(pbx, desk.page(PageState.SENDING))  # its channel lives
-    assert desk.exchange.dialled == [PAGE]
+        assert await pbx.has_dialled(REF)
+        await pbx.dial(PAGE)  # its channel lives
+    assert desk.exchange.dialled == [REF]
     assert len(desk.exchange.actions("Originate")) == 1
 
 
 @on_sqlite
 async def test_a_page_that_was_dialled_and_is_over_is_known_from_the_records(desk: Desk) -> None:
-    desk.exchange.faults.cut_after = {"Originate"}
-    async with desk.connected() as pbx:
-        with pytest.raises(TemporaryFailure):
-            await send(pbx, desk.page())
-    desk.exchange.faults.cut_after = set()
-    desk.exchange.channels.clear()
     channel = desk.records.channel("Local/1@contactd-call-#", context="contactd-call", exten="1")
-    channel.uniqueid = channel.linkedid = PAGE
+    channel.uniqueid = channel.linkedid = REF
     desk.records.row("CHAN_START", channel)
     desk.records.hang_up(channel)
     desk.write()
-    async with desk.connected() as pbx:  # contactd was killed in between
-        await send(pbx, desk.page(PageState.SENDING))
-    assert desk.exchange.dialled == [PAGE]
+    async with desk.connected() as pbx:
+        assert await pbx.has_dialled(REF)
+    assert await pbx.has_dialled(REF), "the records tell it though the link is down"
 
 
 @on_sqlite
-async def test_a_page_that_was_never_dialled_is_dialled_after_a_crash(desk: Desk) -> None:
+async def test_a_page_that_was_never_dialled_is_known_from_the_pbx_only(desk: Desk) -> None:
     desk.records.answered()
     desk.write()
     async with desk.connected() as pbx:
-        await send(pbx, desk.page(PageState.SENDING))
-    assert desk.exchange.dialled == [PAGE]
+        assert not await pbx.has_dialled(REF)
+    with pytest.raises(TemporaryFailure, match="cannot be asked"):
+        await pbx.has_dialled(REF)
 
 
 @on_sqlite
 async def test_a_page_through_a_pbx_that_is_away_is_a_temporary_failure(desk: Desk) -> None:
     desk.exchange.stop()
-    async with desk.following() as pbx:
-        with pytest.raises(TemporaryFailure, match="not connected"):
-            await send(pbx, desk.page())
+    async with desk.following(page_channels=1) as pbx:
+        for _ in range(2):  # and takes no channel
+            with pytest.raises(TemporaryFailure, match="not connected"):
+                await pbx.dial(PAGE)
+        await pbx.hang_up([REF])  # nothing of it is there
 
 
 @on_sqlite
 async def test_a_page_that_cannot_be_written_as_a_question_is_refused(desk: Desk) -> None:
-    async with desk.connected() as pbx:
-        with pytest.raises(PermanentFailure, match="channel variable"):
-            await send(pbx, replace(desk.page(), ticket='1,"2'))
+    async with desk.connected(page_channels=1) as pbx:
+        for _ in range(2):
+            with pytest.raises(PermanentFailure, match="channel variable"):
+                await pbx.dial(replace(PAGE, ticket='1,"2'))
     assert desk.exchange.dialled == []
+
+
+@on_sqlite
+async def test_no_more_calls_than_channels_until_one_has_gone(desk: Desk) -> None:
+    async with desk.connected(page_channels=2) as pbx:
+        await pbx.dial(PAGE)
+        await pbx.dial(replace(PAGE, ref="second"))
+        with pytest.raises(Busy):
+            await pbx.dial(replace(PAGE, ref="third"))
+        desk.exchange.channels.remove(REF)
+        desk.tell("Hangup", REF, Context="contactd-page")
+        await eventually(partial(_dials, pbx, replace(PAGE, ref="third")))
+    assert desk.exchange.dialled == [REF, "second", "third"]
+
+
+@on_sqlite
+async def test_what_became_of_a_call_is_told(desk: Desk) -> None:
+    async with desk.connected() as pbx:
+        await pbx.dial(PAGE)
+        await pbx.dial(replace(PAGE, ref="second"))
+        desk.tell("OriginateResponse", REF, Context="contactd-page", Response="Success")
+        desk.tell("OriginateResponse", "second", Context="contactd-page", Response="Failure")
+        await until(lambda: len(desk.outcomes) == 2)
+    assert desk.outcomes == {REF: [SendState.DELIVERED], "second": [SendState.NOT_REACHED]}
+
+
+@on_sqlite
+async def test_that_nobody_can_note_what_became_of_a_call_costs_nothing_else(desk: Desk) -> None:
+    async with desk.connected() as pbx:
+        desk.office.down = True
+        desk.tell("OriginateResponse", REF, Context="contactd-page", Response="Success")
+        desk.office.down = False
+        desk.ring()
+        await desk.filed()
+        assert pbx.connected
+
+
+@on_sqlite
+async def test_a_call_that_ended_while_the_link_was_away_was_not_reached(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(voice, "YOUNG_S", 0)
+    async with desk.connected(page_channels=2) as pbx:
+        await pbx.dial(PAGE)
+        await pbx.dial(replace(PAGE, ref="second"))
+        desk.exchange.channels.remove(REF)
+        desk.exchange.cut()
+        await until(lambda: bool(desk.outcomes))
+        await pbx.dial(replace(PAGE, ref="third"))
+    assert desk.outcomes == {REF: [SendState.NOT_REACHED]}
+
+
+@on_sqlite
+async def test_only_phones_that_ring_are_hung_up_on_and_that_is_no_news(desk: Desk) -> None:
+    async with desk.connected() as pbx:
+        for ref, state in ((REF, "Ringing"), ("second", "Up"), ("third", "Ringing")):
+            await pbx.dial(replace(PAGE, ref=ref))
+            desk.exchange.details[ref] = {"ChannelStateDesc": state}
+        await pbx.hang_up([REF, "second", "never heard of"])
+        assert desk.exchange.hung_up == [REF]
+        for ref in (REF, "third"):
+            desk.tell("OriginateResponse", ref, Context="contactd-page", Response="Failure")
+        await until(lambda: bool(desk.outcomes))
+    assert desk.outcomes == {"third": [SendState.NOT_REACHED]}
+
+
+@on_sqlite
+async def test_stopping_what_rings_on_a_pbx_that_is_away_has_to_be_asked_again(desk: Desk) -> None:
+    async with desk.connected() as pbx:
+        await pbx.dial(PAGE)
+        desk.exchange.stop()
+        await until(lambda: not pbx.connected)
+        with pytest.raises(TemporaryFailure, match="not connected"):
+            await pbx.hang_up([REF])
+        await pbx.hang_up(["elsewhere"])
+
+
+async def _dials(pbx: Pbx, notification: Notification) -> bool:
+    try:
+        await pbx.dial(notification)
+    except Busy:
+        return False
+    return True
 
 
 # Its end
@@ -738,7 +841,7 @@ async def test_a_bug_in_a_loop_ends_the_service(
     async def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(desk_store, "rota", lambda database: broken())
+    monkeypatch.setattr(duty, "duties", lambda database, clock: broken())
     with pytest.raises(BaseExceptionGroup) as caught:
         async with desk.connected():
             await until(lambda: False)

@@ -180,7 +180,7 @@ async def test_a_first_call_opens_a_ticket_of_an_unknown_person(
     stored = (await rows(database, select(addresses)))[0]
     assert (stored["kind"], stored["value"]) == ("phone", "+8613912345678")
     assert await actions(database, filed.ticket) == ["opened"]
-    assert await events(database) == []
+    assert await events(database) == ["TicketDue"]
 
 
 async def test_the_same_call_again_is_the_same_contact_and_tells_the_same(
@@ -191,7 +191,7 @@ async def test_the_same_call_again_is_the_same_contact_and_tells_the_same(
     assert again == replace(first, new_contact=False)
     assert await count(database, contacts) == 1
     assert await actions(database, first.ticket) == ["opened"]
-    assert await events(database) == []
+    assert await events(database) == ["TicketDue"]
 
 
 async def test_a_repeat_caller_joins_the_open_ticket_and_is_told_its_number(
@@ -206,7 +206,7 @@ async def test_a_repeat_caller_joins_the_open_ticket_and_is_told_its_number(
     again = await tickets.receive(call(2, "+86 139 1234 5678", received_at=later))
     assert again == replace(second, new_contact=False)
     assert await actions(database, first.ticket) == ["opened", "contact.added"]
-    assert await events(database) == []
+    assert await events(database) == ["TicketDue"] * 2
 
 
 async def test_each_contact_renews_the_time_within_which_a_caller_joins(
@@ -373,7 +373,7 @@ async def test_final_facts_replace_live_ones_and_stay(
     assert stored["call"]["keys"] == ""
     assert stored["call"]["talked_s"] == 61.25
     assert (await actions(database, filed.ticket))[-1] == "call.ended"
-    assert await events(database) == ["CallEnded"]
+    assert await events(database) == [*["TicketDue"] * 3, "CallEnded"]
 
 
 async def test_a_correction_of_final_facts_is_an_entry_and_no_second_end(
@@ -390,7 +390,7 @@ async def test_a_correction_of_final_facts_is_an_entry_and_no_second_end(
         "acknowledged",
         "call.corrected",
     ]
-    assert await events(database) == ["CallEnded"]
+    assert await events(database) == ["TicketDue", "CallEnded", "TicketDue"]
 
 
 async def test_a_caller_who_reports_a_new_fault_gets_a_ticket_of_its_own(
@@ -411,7 +411,7 @@ async def test_a_caller_who_reports_a_new_fault_gets_a_ticket_of_its_own(
     assert [entry.action for entry in entries] == ["opened", "contact.added", "ticket.separated"]
     assert entries[-1].body["to"] == own.ticket
     assert await actions(database, own.ticket) == ["opened"]
-    assert await events(database) == []
+    assert await events(database) == ["TicketDue"] * 4
     with pytest.raises(NotFound):
         await tickets.separate(Medium.CALL, "pbx1-0.0")
 
@@ -554,7 +554,7 @@ async def test_fifty_at_once_of_one_call_are_one_contact(
     assert len({each.ticket for each in filed}) == 1
     assert await count(database, contacts) == 1
     assert await count(database, people) == 1
-    assert await events(database) == []
+    assert await events(database) == ["TicketDue"]
 
 
 async def test_fifty_calls_of_one_caller_at_once_are_one_ticket(

@@ -1,0 +1,1 @@
+"""Mail out, through a smart host."""

@@ -1,0 +1,540 @@
+"""Follows tickets up: promises are timed, people are told, answers are heard.
+
+Each use case is one transaction around a decision of `following`; messages are sent between two of
+them, never inside one.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from contactd.clock import Clock
+from contactd.errors import PermanentFailure, TemporaryFailure
+from contactd.log import get_logger
+from contactd.metrics import BREACHES, DUPLICATES, PAGES
+from contactd.routing import escalation as ladder
+from contactd.routing.clocks import Clock as PromiseClock
+from contactd.routing.escalation import Escalation, Outcome, Phase
+from contactd.routing.following import (
+    Case,
+    Follow,
+    Message,
+    World,
+    follow,
+    heard,
+    present,
+)
+from contactd.routing.needs import HAND_OVER_DECLINED
+from contactd.routing.notify import (
+    REQUESTER,
+    Busy,
+    Notification,
+    Notifier,
+    Notifiers,
+    Reason,
+    SendState,
+    SendUnknown,
+    Trace,
+)
+from contactd.routing.oncall import Duties
+from contactd.routing.terms import Terms
+from contactd.routing.wallclock import ANYWHERE
+from contactd.signals import Topic
+from contactd.tickets.contact import Medium
+from contactd.tickets.dispatching import Step as DispatchStep
+from contactd.tickets.events import (
+    Due,
+    DutyDue,
+    EscalationDue,
+    GroupDue,
+    NoticeDue,
+    NoticesStopped,
+    TicketDue,
+)
+from contactd.tickets.model import ENGINEER
+from contactd.tickets.people import Address
+from contactd.tickets.ports import UnitOfWork
+from contactd.tickets.service import TicketService
+from contactd.tickets.together import Together
+
+log = get_logger()
+
+# As long as a handler may take: two rows may ask for one notification, and one of them sends it.
+IN_HAND: Final = timedelta(seconds=50)
+BUSY_AGAIN: Final = timedelta(seconds=1)  # a page takes half a minute: some channel ends soon
+MOST_TOGETHER: Final = 25  # tickets looked at in one transaction
+
+# What of a notification's states is still to be done.
+_PENDING: Final = frozenset({SendState.QUEUED, SendState.SENDING, SendState.UNKNOWN})
+_UNHEARD: Final = frozenset({SendState.SENT, SendState.DELIVERED, *_PENDING, SendState.DOUBTFUL})
+_OUTCOMES: Final[Mapping[SendState, Outcome]] = {
+    SendState.SENT: Outcome.SENT,
+    SendState.DELIVERED: Outcome.DELIVERED,
+    SendState.NOT_REACHED: Outcome.NOT_REACHED,
+    SendState.UNKNOWN: Outcome.UNKNOWN,
+    SendState.FAILED: Outcome.FAILED,
+}
+_TIMERS: Final[Mapping[str, Callable[[int], ladder.Event]]] = {
+    ladder.Timer.STEP: lambda generation: ladder.StepDue(generation=generation),
+    ladder.Timer.ACK: lambda generation: ladder.AckExpired(generation=generation),
+}
+_TAKES: Final = frozenset({"1", "4", "5"})  # keys by which somebody takes the ticket
+_DISPATCH_KEYS: Final = {
+    "1": DispatchStep.ACCEPT,
+    "2": DispatchStep.DECLINE,
+    "4": DispatchStep.SET_OUT,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNotice:
+    """A notification as it is stored; generation 0: it belongs to no escalation."""
+
+    notification: Notification
+    ticket_id: int
+    state: SendState
+    step: int
+    generation: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who has an address; `engineer` is "" for a requester."""
+
+    person_id: int
+    engineer: str
+
+
+class RoutingStore(Protocol):
+    """What following tickets up needs from storage; see `store.routing.SqlRouting`."""
+
+    async def case(self, ticket_id: int) -> Case | None: ...
+
+    async def save_escalation(
+        self, ticket_id: int, escalation: Escalation | None, seen: int
+    ) -> None: ...
+
+    async def save_clocks(self, ticket_id: int, found: Sequence[PromiseClock]) -> None: ...
+
+    async def add_notifications(
+        self, ticket_id: int, messages: Sequence[Message], now: datetime
+    ) -> None: ...
+
+    async def notification(self, ref: str) -> StoredNotice | None: ...
+
+    async def note(
+        self, refs: Sequence[str], state: SendState, now: datetime, detail: str = ""
+    ) -> None: ...
+
+    async def latest_page(self, ticket: str, engineer: str) -> str: ...
+
+    async def author(self, address: Address) -> Author | None: ...
+
+    async def attached(self, leader: str) -> list[int]: ...
+
+    async def paging(self, sites: Sequence[str]) -> list[int]: ...
+
+
+class RoutingWork(UnitOfWork, Protocol):
+    @property
+    def routing(self) -> RoutingStore: ...
+
+
+class NewRoutingWork(Protocol):
+    def __call__(self, *, reads_only: bool = False) -> AbstractAsyncContextManager[RoutingWork]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUpSettings:
+    redial_within: timedelta
+    zone: str
+    language: str
+
+
+class FollowUp:
+    """The handlers of everything that comes due, and of what people answer.
+
+    Every method raises `TemporaryFailure` when the database or a medium is away: the same may be
+    asked again.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition root's words
+        self,
+        *,
+        new_work: NewRoutingWork,
+        tickets: TicketService,
+        terms: Callable[[], Awaitable[Terms]],
+        duties: Callable[[], Awaitable[Duties]],
+        notifiers: Notifiers,
+        clock: Clock,
+        settings: FollowUpSettings,
+        on_commit: Callable[[Topic], None],
+    ) -> None:
+        self._new_work = new_work
+        self._tickets = tickets
+        self._terms = terms
+        self._duties = duties
+        self._notifiers = notifiers
+        self._clock = clock
+        self._settings = settings
+        self._on_commit = on_commit
+        self._looking = Together(self._look, key=lambda ticket: ticket, most=MOST_TOGETHER)
+
+    # What comes due
+
+    async def ticket_due(self, due: TicketDue) -> None:
+        await self._looking.ask(due.ticket_id)
+
+    async def _look(self, ticket_ids: Sequence[int]) -> list[None]:
+        world = await self._world()
+        async with self._new_work() as work:
+            for ticket_id in ticket_ids:
+                case = await work.routing.case(ticket_id)
+                if case is not None:
+                    await self._store(work, case, follow(case, world))
+            await work.commit()
+        self._tell()
+        return [None] * len(ticket_ids)
+
+    async def escalation_due(self, due: EscalationDue) -> None:
+        await self._hear([due.ticket_id], _TIMERS[due.timer](due.generation))
+
+    async def group_due(self, due: GroupDue) -> None:
+        async with self._new_work(reads_only=True) as work:
+            case = await work.routing.case(due.ticket_id)
+            waiting = await work.routing.attached(case.ticket.number) if case else []
+        await self._hear(waiting, ladder.GroupChanged())
+
+    async def duty_due(self, due: DutyDue) -> None:
+        """Who is on duty has changed: queues, open pages, the status page."""
+        self._on_commit(Topic.ROSTER)
+        async with self._new_work(reads_only=True) as work:
+            ringing = await work.routing.paging([due.site, ANYWHERE])
+        await self._hear(ringing, ladder.DutyChanged())
+
+    async def _hear(self, ticket_ids: Collection[int], event: ladder.Event) -> None:
+        if not ticket_ids:
+            return
+        world = await self._world()
+        async with self._new_work() as work:
+            for ticket_id in ticket_ids:
+                case = await work.routing.case(ticket_id)
+                if case is not None and case.escalation is not None:
+                    await self._store(work, case, heard(case, event, world))
+            await work.commit()
+        self._tell()
+
+    async def _world(self) -> World:
+        now, duties = self._clock.now(), await self._duties()
+        return World(
+            now=now,
+            terms=await self._terms(),
+            duties=duties,
+            present=present(duties, now),
+            media=frozenset(self._notifiers),
+            redial_within=self._settings.redial_within,
+            zone=self._settings.zone,
+            language=self._settings.language,
+        )
+
+    async def _store(self, work: RoutingWork, case: Case, found: Follow) -> None:
+        now = self._clock.now()
+        routing, ticket_id = work.routing, case.ticket.id
+        if found.entries:
+            await work.tickets.save([found.ticket])
+            await work.tickets.append([(ticket_id, entry) for entry in found.entries])
+            for entry in found.entries:
+                if entry.action == "clock.breached":
+                    BREACHES.labels(metric=entry.body["metric"]).inc()
+        if (found.escalation, found.seen) != (case.escalation, case.seen):
+            await routing.save_escalation(ticket_id, found.escalation, found.seen)
+        if found.clocks is not None:
+            await routing.save_clocks(ticket_id, found.clocks)
+        await routing.add_notifications(ticket_id, found.messages, now)
+        await routing.note(found.stopped, SendState.STOPPED, now)
+        await routing.note(found.doubtful, SendState.UNKNOWN, now)
+        for event in found.events:
+            work.emit(event)
+
+    def _tell(self) -> None:
+        self._on_commit(Topic.OUTBOX)
+        self._on_commit(Topic.BOARD)
+
+    # Sending
+
+    async def notice_due(self, due: NoticeDue) -> None:
+        """Send a notification that is still wanted; one that may have gone out is looked up.
+
+        Raises:
+            TemporaryFailure: it has not gone out, or nobody knows yet; ask again.
+        """
+        found = await self._claim(due.ref)
+        if found is None:
+            return
+        notifier = self._notifiers.get(found.notification.medium)
+        if notifier is None:
+            await self._report(found, SendState.FAILED, "this medium is not configured any more")
+        elif found.state is SendState.QUEUED:
+            await self._send(found, notifier)
+        else:
+            await self._look_up(found, notifier)
+
+    async def _claim(self, ref: str) -> StoredNotice | None:
+        """Mark it as being sent, and return it as it was; None if nothing is to be done."""
+        now = self._clock.now()
+        async with self._new_work() as work:
+            found = await work.routing.notification(ref)
+            if found is None or found.state not in _PENDING:
+                return None
+            is_wanted = await self._is_wanted(work, found)
+            in_hand = found.state is SendState.SENDING and now - found.updated_at < IN_HAND
+            if is_wanted and in_hand:
+                raise TemporaryFailure("it is being sent, or was when somebody died")
+            state = SendState.SENDING if is_wanted else SendState.STOPPED
+            await work.routing.note([ref], state, now)
+            await work.commit()
+        return found if is_wanted else None
+
+    async def _is_wanted(self, work: RoutingWork, found: StoredNotice) -> bool:
+        """Return whether a page's ladder still wants it sent."""
+        if not found.generation:
+            return True
+        case = await work.routing.case(found.ticket_id)
+        notice = _notice(case, found.notification.ref)
+        if case is None or case.escalation is None or notice is None:
+            return False
+        has_answered = {*case.escalation.acks, *case.escalation.passed}
+        return notice.outcome in _WANTED and notice.person not in has_answered
+
+    async def _look_up(self, found: StoredNotice, notifier: Notifier) -> None:
+        """Ask whether it has gone out; send it if it has not, and in the end if nobody knows."""
+        try:
+            trace = await notifier.find(found.notification.ref)
+        except TemporaryFailure:
+            await self._put_back(found, SendState.UNKNOWN)
+            raise
+        if trace is Trace.SENT:
+            await self._report(found, SendState.SENT)
+        elif trace is Trace.NEVER:
+            await self._send(found, notifier)
+        elif await self._is_repeated(found):
+            DUPLICATES.labels(medium=found.notification.medium.value).inc()
+            log.warning("notice.repeated", ticket=found.notification.ticket)
+            await self._send(replace(found, state=SendState.DOUBTFUL), notifier)
+        else:
+            await self._report(found, SendState.UNKNOWN)
+
+    async def _is_repeated(self, found: StoredNotice) -> bool:
+        """Return whether to send again what may have gone out: silence is the worse mistake.
+
+        A ladder goes on to others first; where there is none, nobody else will tell.
+        """
+        if not found.generation:
+            return True
+        async with self._new_work(reads_only=True) as work:
+            notice = _notice(await work.routing.case(found.ticket_id), found.notification.ref)
+        return notice is not None and notice.outcome is Outcome.DOUBTFUL
+
+    async def _send(self, found: StoredNotice, notifier: Notifier) -> None:
+        notification = found.notification
+        try:
+            await notifier.send(notification)
+        except SendUnknown:
+            if found.state is SendState.DOUBTFUL:  # once more was enough
+                await self._report(found, SendState.DOUBTFUL)
+                return
+            await self._report(found, SendState.UNKNOWN)
+            raise
+        except Busy:
+            await self._put_back(found, SendState.QUEUED, again_after=BUSY_AGAIN)
+        except TemporaryFailure:
+            await self._put_back(found, SendState.QUEUED)
+            raise
+        except PermanentFailure as failure:
+            log.warning("notice.refused", ticket=notification.ticket, reason=str(failure))
+            await self._report(found, SendState.FAILED, str(failure))
+        else:
+            log.info(
+                "notice.sent",
+                ticket=notification.ticket,
+                recipient=notification.recipient,
+                medium=notification.medium.value,
+                about=notification.reason.value,
+            )
+            await self._report(found, SendState.SENT)
+
+    async def _put_back(
+        self, found: StoredNotice, state: SendState, *, again_after: timedelta | None = None
+    ) -> None:
+        """Have it sent later: `again_after`, or whenever the outbox tries again."""
+        ref, now = found.notification.ref, self._clock.now()
+        async with self._new_work() as work:
+            stored = await work.routing.notification(ref)
+            if stored is None or stored.state is not SendState.SENDING:
+                return  # somebody has answered, or it was stopped
+            await work.routing.note([ref], state, now)
+            if again_after is not None:
+                work.emit(Due(event=NoticeDue(ref=ref), due_at=now + again_after))
+            await work.commit()
+
+    async def notices_stopped(self, event: NoticesStopped) -> None:
+        async with self._new_work(reads_only=True) as work:
+            found = [await work.routing.notification(ref) for ref in event.refs]
+        by_medium: dict[Medium, list[str]] = {}
+        for each in found:
+            if each is not None:
+                by_medium.setdefault(each.notification.medium, []).append(each.notification.ref)
+        for medium, refs in by_medium.items():
+            if medium in self._notifiers:
+                await self._notifiers[medium].stop(refs)
+
+    async def outcome(self, ref: str, state: SendState) -> None:
+        """Take a receipt: what a medium says later of a notification that it has sent."""
+        async with self._new_work(reads_only=True) as work:
+            found = await work.routing.notification(ref)
+        if found is not None and found.state in _UNHEARD:
+            await self._report(found, state)
+
+    async def _report(self, found: StoredNotice, state: SendState, detail: str = "") -> None:
+        """Note what became of a notification, and let its ladder know."""
+        ref = found.notification.ref
+        PAGES.labels(medium=found.notification.medium.value, outcome=state.value).inc()
+        world = await self._world()
+        async with self._new_work() as work:
+            stored = await work.routing.notification(ref)
+            if stored is None or stored.state not in _UNHEARD:
+                return  # somebody has answered, or it was stopped
+            await work.routing.note([ref], state, self._clock.now(), detail)
+            outcome = _OUTCOMES.get(state)
+            case = await work.routing.case(found.ticket_id) if found.generation else None
+            if case is not None and outcome is not None:
+                event = ladder.Reported(ref=ref, outcome=outcome)
+                await self._store(work, case, heard(case, event, world))
+            await work.commit()
+        self._tell()
+
+    # Answers
+
+    async def answer(self, ref: str, digit: str, pin: str = "") -> str:
+        """Take the key that somebody pressed in a page: 1 take, 2 pass on, 4 on my way, 5 take
+        and join the conference, "" none.
+
+        Return what they hear: taken, on_way, passed, late, or pin (it is wrong).
+        """
+        async with self._new_work(reads_only=True) as work:
+            found = await work.routing.notification(ref)
+        if found is None:
+            return "late"
+        if digit in _TAKES and not await self._may_answer(found.notification.recipient, pin):
+            return "pin"
+        return await self._answer(found, digit)
+
+    async def answered(self, ref: str, digit: str) -> str:
+        """Take an answer from an address that only this person has: no PIN is asked for."""
+        async with self._new_work(reads_only=True) as work:
+            found = await work.routing.notification(ref)
+        return "late" if found is None else await self._answer(found, digit)
+
+    async def _answer(self, found: StoredNotice, digit: str) -> str:
+        if found.notification.reason is Reason.DISPATCH:
+            return await self._answer_dispatch(found, digit)
+        if digit == "2":
+            await self._pass_on(found)
+            return "passed"
+        if digit not in _TAKES:
+            await self._report(found, SendState.NOT_REACHED)
+            return "passed"
+        return await self._take(found, digit)
+
+    async def _pass_on(self, found: StoredNotice) -> None:
+        person = found.notification.recipient
+        await self._settle(found, SendState.PASSED)
+        if found.generation:
+            event = ladder.Passed(person=person, generation=found.generation)
+            await self._hear([found.ticket_id], event)
+        elif found.notification.reason is Reason.ASSIGNED:  # off duty: no ladder goes on by itself
+            actor = ENGINEER + person
+            await self._tickets.note(found.ticket_id, HAND_OVER_DECLINED, actor=actor, body={})
+
+    async def _take(self, found: StoredNotice, digit: str) -> str:
+        person = found.notification.recipient
+        if not await self._has_taken(found, person):
+            return "late"
+        await self._settle(found, SendState.TAKEN)
+        if digit == "4":
+            await self._tickets.note(found.ticket_id, "on_my_way", actor=ENGINEER + person, body={})
+            return "on_way"
+        return "taken"
+
+    async def _has_taken(self, found: StoredNotice, person: str) -> bool:
+        how = found.notification.medium.value
+        if not found.generation:  # they were told outside of a ladder: it was handed to them
+            return await self._tickets.take(found.ticket_id, person, how=how)
+        event = ladder.Acknowledged(person=person, generation=found.generation, how=how)
+        await self._hear([found.ticket_id], event)
+        async with self._new_work(reads_only=True) as work:
+            case = await work.routing.case(found.ticket_id)
+        escalation = case.escalation if case else None
+        if escalation is None or escalation.phase is Phase.OVER:
+            return False
+        return person in escalation.acks
+
+    async def _answer_dispatch(self, found: StoredNotice, digit: str) -> str:
+        step = _DISPATCH_KEYS.get(digit)
+        if step is None:
+            await self._report(found, SendState.NOT_REACHED)
+            return "passed"
+        page = found.notification
+        actor, number = ENGINEER + page.recipient, int(page.facts["dispatch"])
+        try:
+            await self._tickets.dispatch_step(page.ticket, step, actor=actor, dispatch=number)
+        except PermanentFailure:
+            return "late"
+        await self._settle(found, SendState.PASSED if digit == "2" else SendState.TAKEN)
+        return {"1": "taken", "2": "passed", "4": "on_way"}[digit]
+
+    async def _may_answer(self, person: str, pin: str) -> bool:
+        duties = await self._duties()
+        wanted = next((each.pin for each in duties.engineers if each.key == person), "")
+        return not wanted or hmac.compare_digest(wanted.encode(), pin.encode())
+
+    async def _settle(self, found: StoredNotice, state: SendState) -> None:
+        PAGES.labels(medium=found.notification.medium.value, outcome=state.value).inc()
+        async with self._new_work() as work:
+            await work.routing.note([found.notification.ref], state, self._clock.now())
+            await work.commit()
+
+    async def confirm(self, ref: str, digit: str) -> str:
+        """Take what a requester pressed when asked whether it is solved: 1 yes, 2 no.
+
+        Return what they hear: closed, reopened, or late.
+        """
+        async with self._new_work(reads_only=True) as work:
+            found = await work.routing.notification(ref)
+        if found is None or found.notification.recipient != REQUESTER:
+            return "late"
+        if digit not in ("1", "2"):
+            await self._report(found, SendState.NOT_REACHED)
+            return "late"
+        try:
+            await self._tickets.confirm(
+                found.notification.ticket, solved=digit == "1", actor=REQUESTER, how="call"
+            )
+        except PermanentFailure:
+            return "late"
+        await self._settle(found, SendState.TAKEN)
+        return "closed" if digit == "1" else "reopened"
+
+
+# Outcomes of a page's notice at which it may still have to be sent.
+_WANTED: Final = frozenset({Outcome.QUEUED, Outcome.UNKNOWN, Outcome.DOUBTFUL})
+
+
+def _notice(case: Case | None, ref: str) -> ladder.Notice | None:
+    if case is None or case.escalation is None or case.escalation.phase is Phase.OVER:
+        return None
+    return next((each for each in case.escalation.notices if each.ref == ref), None)

@@ -1,0 +1,184 @@
+"""The REST API's actions: what people of the desk do to a ticket, each with a body of its own."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from pydantic import BaseModel
+
+from contactd.errors import ActionNotAllowed
+from contactd.httpd import Identity
+from contactd.tickets.dispatching import Step
+from contactd.tickets.model import Classification
+from contactd.tickets.people import Role
+from contactd.web import resources as r
+from contactd.web.endpoints import Asked, Endpoint
+
+ACTING: Final = frozenset({Role.DESK, Role.ENGINEER, Role.SUPERVISOR, Role.ADMIN})
+DECIDING: Final = frozenset({Role.SUPERVISOR, Role.ADMIN})  # what was promised
+
+
+class Work(Protocol):
+    """What is done to a ticket that is open; `TicketService` has it."""
+
+    async def take(
+        self, ticket: int | str, engineer: str, *, how: str, actor: str = ""
+    ) -> bool: ...
+
+    async def classify(self, number: str, said: Classification, *, actor: str) -> None: ...
+
+    async def answered(
+        self, number: str, *, actor: str, how: str, at: datetime | None = None, engineer: str = ""
+    ) -> None: ...
+
+    async def updated(self, number: str, *, actor: str, note: str) -> None: ...
+
+    async def hand_over(
+        self, number: str, engineer: str, *, actor: str, note: str = ""
+    ) -> None: ...
+
+    async def assign_team(self, number: str, team: str, *, actor: str) -> None: ...
+
+    async def set_contract(self, number: str, contract: str, *, actor: str) -> None: ...
+
+    async def confirm(
+        self, number: str, *, solved: bool, actor: str, how: str, note: str = ""
+    ) -> None: ...
+
+    async def dispatch(self, number: str, engineer: str, *, actor: str) -> int: ...
+
+    async def dispatch_step(
+        self, number: str, step: Step, *, actor: str, code: str = "", dispatch: int | None = None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actions:
+    """The handlers; each answers with the ticket as it is then, which `show` reads."""
+
+    tickets: Work
+    show: Callable[[str], Awaitable[r.TicketDetail]]
+
+    async def take(self, asked: Asked) -> r.TicketDetail:
+        number, engineer = asked.part("number"), asked.sent(r.TakeTicket).engineer
+        actor = actor_of(asked.identity)
+        if not await self.tickets.take(number, engineer, how="web", actor=actor):
+            raise ActionNotAllowed("somebody else has the ticket, or it is over")
+        return await self.show(number)
+
+    async def classify(self, asked: Asked) -> r.TicketDetail:
+        number, sent = asked.part("number"), asked.sent(r.ClassifyTicket)
+        said = Classification(
+            impact=sent.impact, urgency=sent.urgency, category=sent.category, system=sent.system,
+            title=sent.title,
+        )  # fmt: skip
+        await self.tickets.classify(number, said, actor=actor_of(asked.identity))
+        return await self.show(number)
+
+    async def answered(self, asked: Asked) -> r.TicketDetail:
+        number, sent = asked.part("number"), asked.sent(r.NoteAnswer)
+        await self.tickets.answered(
+            number, actor=actor_of(asked.identity), how=sent.how, at=sent.at, engineer=sent.engineer
+        )
+        return await self.show(number)
+
+    async def updated(self, asked: Asked) -> r.TicketDetail:
+        number, note = asked.part("number"), asked.sent(r.NoteUpdate).note
+        await self.tickets.updated(number, actor=actor_of(asked.identity), note=note)
+        return await self.show(number)
+
+    async def hand_over(self, asked: Asked) -> r.TicketDetail:
+        number, sent = asked.part("number"), asked.sent(r.HandOverTicket)
+        await self.tickets.hand_over(
+            number, sent.engineer, actor=actor_of(asked.identity), note=sent.note
+        )
+        return await self.show(number)
+
+    async def assign_team(self, asked: Asked) -> r.TicketDetail:
+        number, team = asked.part("number"), asked.sent(r.AssignTeam).team
+        await self.tickets.assign_team(number, team, actor=actor_of(asked.identity))
+        return await self.show(number)
+
+    async def set_contract(self, asked: Asked) -> r.TicketDetail:
+        number, contract = asked.part("number"), asked.sent(r.SetContract).contract
+        await self.tickets.set_contract(number, contract, actor=actor_of(asked.identity))
+        return await self.show(number)
+
+    async def confirm(self, asked: Asked) -> r.TicketDetail:
+        number, sent = asked.part("number"), asked.sent(r.ConfirmTicket)
+        await self.tickets.confirm(
+            number, solved=sent.solved, actor=actor_of(asked.identity), how="web", note=sent.note
+        )
+        return await self.show(number)
+
+    async def dispatch(self, asked: Asked) -> r.TicketDetail:
+        number, engineer = asked.part("number"), asked.sent(r.SendEngineer).engineer
+        await self.tickets.dispatch(number, engineer, actor=actor_of(asked.identity))
+        return await self.show(number)
+
+    async def dispatch_step(self, asked: Asked) -> r.TicketDetail:
+        number, sent = asked.part("number"), asked.sent(r.MoveDispatch)
+        await self.tickets.dispatch_step(
+            number, sent.step, actor=actor_of(asked.identity), code=sent.code,
+            dispatch=sent.dispatch,
+        )  # fmt: skip
+        return await self.show(number)
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        return (
+            _action("take", self.take, r.TakeTicket, "Give it to an engineer who takes it"),
+            _action(
+                "classify", self.classify, r.ClassifyTicket,
+                "Say what it is about and how bad it is; its priority follows",
+            ),
+            _action(
+                "answered", self.answered, r.NoteAnswer,
+                "Note that a person has spoken to the requester",
+            ),
+            _action(
+                "updated", self.updated, r.NoteUpdate,
+                "Note that the requester was told how it stands",
+            ),
+            _action(
+                "hand_over", self.hand_over, r.HandOverTicket, "Make an engineer responsible",
+            ),
+            _action("assign_team", self.assign_team, r.AssignTeam, "Make a team responsible"),
+            _action(
+                "set_contract", self.set_contract, r.SetContract,
+                "Promise what another contract promises, from now on", roles=DECIDING,
+            ),
+            _action(
+                "confirm", self.confirm, r.ConfirmTicket,
+                "Take the requester's word: solved closes it, not solved reopens it",
+            ),
+            _action("dispatch", self.dispatch, r.SendEngineer, "Ask an engineer to go to the site"),
+            _action(
+                "dispatch_step", self.dispatch_step, r.MoveDispatch, "Say how a dispatch goes",
+            ),
+        )  # fmt: skip
+
+
+def actor_of(identity: Identity) -> str:
+    """Return who does it, as journals name them."""
+    return f"user:{identity.name}"
+
+
+def _action(
+    name: str,
+    handler: Callable[[Asked], Awaitable[r.TicketDetail]],
+    body: type[BaseModel],
+    summary: str,
+    roles: frozenset[Role] = ACTING,
+) -> Endpoint:
+    return Endpoint(
+        method="POST",
+        path=f"/tickets/{{number}}/actions/{name}",
+        summary=summary,
+        tag="tickets",
+        handler=handler,
+        roles=roles,
+        body=body,
+        returns=r.TicketDetail,
+        problems=(404, 409),
+    )

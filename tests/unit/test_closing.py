@@ -1,0 +1,107 @@
+"""What a requester is asked once a ticket is resolved, and when."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from contactd.routing.closing import ASKED, Act, Closing, Step, may_call, next_step
+from contactd.tickets.journal import Draft, Entry, chain
+
+NOW = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
+CLOSING = Closing()
+RESOLVED, ASK = ("resolved", "resolved"), (ASKED, "resolved")
+
+
+def journal(*entries: tuple[str, str], hours: float = 0) -> tuple[Entry, ...]:
+    """Return a journal of (action, state after it), one entry each `hours`."""
+    drafts = [
+        Draft(at=NOW + place * timedelta(hours=hours), actor="", action=action, state=state)
+        for place, (action, state) in enumerate(entries)
+    ]
+    return chain("26112000018", drafts, seq=0, prev_hash="")
+
+
+def after(**length: float) -> datetime:
+    return NOW + timedelta(**length)
+
+
+@pytest.mark.parametrize(
+    ("entries", "step"),
+    [
+        ([], None),
+        ([("opened", "new")], None),
+        ([RESOLVED], Step(act=Act.ASK, due_at=NOW)),
+        ([RESOLVED, ASK], Step(act=Act.REMIND, due_at=after(days=1))),
+        ([RESOLVED, ASK, ASK], Step(act=Act.REMIND, due_at=after(days=2))),
+        ([RESOLVED, ASK, ASK, ASK], Step(act=Act.CLOSE, due_at=after(days=3))),
+        ([RESOLVED, ASK, ("closed", "closed")], None),
+        ([RESOLVED, ASK, ("reopened", "in_progress")], None),
+        ([RESOLVED, ("note", "resolved")], Step(act=Act.ASK, due_at=NOW)),
+    ],
+)
+def test_each_step_follows_from_the_journal(
+    entries: list[tuple[str, str]], step: Step | None
+) -> None:
+    assert next_step(journal(*entries), CLOSING) == step
+
+
+def test_lengths_count_from_when_it_was_resolved_not_from_when_somebody_was_asked() -> None:
+    """Who may not be called at night is asked late: the reminder is not later for that."""
+    step = next_step(journal(RESOLVED, ASK, hours=11), CLOSING)
+    assert step == Step(act=Act.REMIND, due_at=after(days=1))
+
+
+def test_a_ticket_that_is_resolved_again_is_asked_about_anew() -> None:
+    entries = journal(RESOLVED, ASK, ASK, ("reopened", "in_progress"), RESOLVED, hours=1)
+    assert next_step(entries, CLOSING) == Step(act=Act.ASK, due_at=after(hours=4))
+
+
+def test_without_reminders_it_is_closed_after_one_question() -> None:
+    closing = Closing(reminders=0, close_after=timedelta(hours=5))
+    assert next_step(journal(RESOLVED, ASK), closing) == Step(act=Act.CLOSE, due_at=after(hours=5))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "name"),
+    [
+        ({"remind_after": timedelta(0)}, "remind_after"),
+        ({"reminders": -1}, "reminders"),
+        ({"close_after": timedelta(days=2)}, "close_after"),
+        ({"reminders": 3}, "close_after"),
+    ],
+)
+def test_lengths_that_make_no_sense_are_refused(lengths: dict[str, object], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^closing\.{name}: "):
+        Closing(**lengths)  # type: ignore[arg-type]
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(ValueError, match="remind_after") as failure:
+        Closing(remind_after=timedelta(0), reminders=-1)
+    assert len(str(failure.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "called"),
+    [
+        ("2026-11-20T10:00", "2026-11-20T10:00"),
+        ("2026-11-20T08:00", "2026-11-20T08:00"),
+        ("2026-11-20T07:59", "2026-11-20T08:00"),
+        ("2026-11-20T00:00", "2026-11-20T08:00"),
+        ("2026-11-20T19:59", "2026-11-20T19:59"),
+        ("2026-11-20T20:00", "2026-11-21T08:00"),
+        ("2026-11-20T23:59", "2026-11-21T08:00"),
+        ("2026-12-31T21:00", "2027-01-01T08:00"),
+    ],
+)
+@pytest.mark.parametrize("offset", [8, -6])
+def test_people_are_called_by_day(asked: str, called: str, offset: int) -> None:
+    zone = {8: "Asia/Shanghai", -6: "America/Chicago"}[offset]
+    at = datetime.fromisoformat(asked).replace(tzinfo=UTC) - timedelta(hours=offset)
+    until = datetime.fromisoformat(called).replace(tzinfo=UTC) - timedelta(hours=offset)
+    assert may_call(at, zone) == until
+
+
+def test_the_morning_after_a_clock_change_is_still_at_8() -> None:
+    evening = datetime(2026, 3, 8, 3, 0, tzinfo=UTC)  # 21 o'clock on Saturday in Chicago
+    assert may_call(evening, "America/Chicago") == datetime(2026, 3, 8, 13, 0, tzinfo=UTC)
