@@ -31,7 +31,7 @@ test: setup check ## everything, with the real Asterisk, Chromium, PostgreSQL an
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 test-quick: ## without the real Asterisk and the browser
-	@$(PY) -m pytest -q -n $(WORKERS) tests/unit tests/wire
+	@$(PY) -m pytest -q -n $(WORKERS) tests/unit tests/wire tests/stories
 
 nightly: setup ## 100,000 random histories of clocks; the chaos test with more calls and more seeds
 	@CONTACTD_HISTORIES=100000 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --timeout 14400 \

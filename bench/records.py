@@ -126,8 +126,6 @@ async def _replay(path: Path, cel: Path, queue_log: Path) -> float:
         language="zh",
         join_within=timedelta(0),  # a ticket a call
         default_queue="desk",
-        answer_within=timedelta(minutes=30),
-        remote_within=timedelta(hours=2),
     )
     async with database.running():
         records = PbxRecords(

@@ -47,7 +47,7 @@ from contactd.telephony.service import Telephony
 from contactd.telephony.voice import Voice
 from contactd.tickets.contact import Medium
 from contactd.tickets.events import CallEnded
-from contactd.web import api, login, status
+from contactd.web import api, login, status, ticketpage
 from contactd.web import feeds as calendars
 from contactd.web.i18n import Language
 from contactd.web.live import Live
@@ -270,6 +270,15 @@ def build(settings: Settings) -> list[Service]:
         routes=[
             *status.routes(settings.http, pages=pages, live=live, health=health),
             *login.routes(pages, accounts, clock),
+            *ticketpage.routes(
+                ticketpage.TicketPage(
+                    pages=pages,
+                    views=views,
+                    terms=parts.terms,
+                    clock=clock,
+                    zone=settings.service.zone,
+                )
+            ),
             *calendars.routes(
                 calendars.Calendars(
                     database=database,

@@ -2,10 +2,12 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import date, datetime, time, timedelta
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from contactd.clock import SystemClock
@@ -22,9 +24,11 @@ from contactd.store.accounts import Accounts
 from contactd.store.engine import Database, upgrade
 from contactd.store.ledger import Ledger, LedgerDay
 from contactd.store.terms import LastTerms
-from contactd.store.views import ContactView, Views
+from contactd.store.views import ContactView, MessageView, Views
 from contactd.telephony.ledger import hotline_calls, records_since
 from contactd.tickets import journal
+from contactd.tickets.journal import Entry
+from contactd.tickets.model import clean_line
 from contactd.tickets.people import Role
 
 
@@ -184,7 +188,10 @@ def _reasons(found: Duty) -> str:
 
 
 async def explain(settings: Settings, number: str) -> int:
-    """Print a ticket: what came in, what was done, its clocks, and whether its journal is whole."""
+    """Print a ticket: what came in, what was done, its clocks, whom anything was sent to.
+
+    The exit code says whether its journal is whole.
+    """
     zone, now = ZoneInfo(settings.service.zone), SystemClock().now()
     async with _database(settings) as database:
         detail = await Views(database, SystemClock()).ticket(number)
@@ -194,19 +201,78 @@ async def explain(settings: Settings, number: str) -> int:
         f"{ticket.number}  {ticket.state}  {ticket.priority} ({detail.priority_reason})"
         f"  site {ticket.site or '-'}  engineer {ticket.engineer or '-'}"
     )
+    about = (ticket.category, ticket.system, ticket.team and f"team {ticket.team}", ticket.title)
+    if any(about):
+        print(f"  {'; '.join(filter(None, about))}")
     for contact in detail.contacts:
         print(f"  {_clock(contact.received_at, zone)}  {_contact(contact)}")
-    for entry in detail.journal:
-        body = ", ".join(f"{key} {value}" for key, value in entry.body.items() if value != "")
-        print(f"  {entry.seq:3}  {_clock(entry.at, zone)}  {entry.actor}  {entry.action}  {body}")
+    _print_journal(detail.journal, zone)
     broken = journal.verify(detail.journal, last_hash=detail.journal_hash)
     if broken:
         print(f"  journal: BROKEN: {broken}; what it says of the clocks would be worth nothing")
         return os.EX_DATAERR
     for clock in promises.clocks(detail.journal, promised):
         _print_clock(clock, zone, now)
+    _print_messages(detail.messages, zone)
     print("  journal: whole")
     return os.EX_OK
+
+
+def _print_journal(entries: Iterable[Entry], zone: ZoneInfo) -> None:
+    """Print the entries; of those that say the same again and again, the first and the last."""
+    for _, alike in groupby(entries, key=_said):
+        lines = [
+            f"  {entry.seq:3}  {_clock(entry.at, zone)}  {entry.actor}  {entry.action}"
+            f"  {_body(entry.body, zone)}".rstrip()
+            for entry in alike
+        ]
+        if len(lines) > 3:
+            lines[1:-1] = [f"       … {len(lines) - 2} more like it …"]
+        print("\n".join(lines))
+
+
+def _print_messages(messages: Iterable[MessageView], zone: ZoneInfo) -> None:
+    """Print who was sent what, how often, and what became of it."""
+    found: dict[str, list[datetime]] = {}
+    for sent in messages:
+        what = f"{sent.medium} to {sent.recipient} ({sent.reason}): {_spaced(sent.state)}"
+        found.setdefault(what, []).append(sent.updated_at)
+    for what, times in found.items():
+        often = f"{len(times)} times, last " if len(times) > 1 else ""
+        print(f"  {what} {often}{_clock(max(times), zone)}")
+
+
+def _said(entry: Entry) -> tuple[str, str, dict[str, Any]]:
+    counted = {"generation", "round"}
+    body = {key: value for key, value in entry.body.items() if key not in counted}
+    return entry.actor, entry.action, body
+
+
+def _body(body: Mapping[str, Any], zone: ZoneInfo) -> str:
+    """Return what an entry says, on one line: some of it was written by strangers."""
+    told = []
+    for key, value in body.items():
+        if key.endswith("_s") and isinstance(value, int):
+            told.append(f"{_spaced(key[:-2])} {_length(timedelta(seconds=value))}")
+        elif value not in (None, "", []):
+            told.append(f"{_spaced(key)} {_value(value, zone)}")
+    return "; ".join(told)
+
+
+def _value(value: object, zone: ZoneInfo) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_value(each, zone) for each in value)
+    text = clean_line(str(value), 500)
+    try:  # as journal.instant_text writes it
+        return _clock(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f%z"), zone)
+    except ValueError:
+        return text
+
+
+def _spaced(word: str) -> str:
+    return word.replace("_", " ")
 
 
 async def _terms(settings: Settings, database: Database) -> Terms:
@@ -304,7 +370,7 @@ def _length(span: timedelta) -> str:
 
 
 def _contact(contact: ContactView) -> str:
-    text = f"{contact.medium} {contact.external_id}: {contact.outcome}"
+    text = f"{contact.medium} {contact.external_id}: {_spaced(contact.outcome)}"
     call = contact.call
     if call is None:
         return text

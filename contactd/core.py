@@ -1,5 +1,6 @@
 """The part of the program that needs no wire: tickets, routing, and what comes due."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,7 +8,9 @@ from typing import Final, Generic, TypeVar
 
 from contactd.clock import Clock
 from contactd.routing.follow_up import FollowUp, FollowUpSettings
+from contactd.routing.following import Watch, present
 from contactd.routing.notify import Notifiers
+from contactd.routing.replying import Replying
 from contactd.settings import Settings
 from contactd.signals import Signals, Topic
 from contactd.store.duty import LastDuties
@@ -37,12 +40,14 @@ class Fresh(Generic[T]):
         self._read = read
         self._clock = clock
         self._last: tuple[datetime, T] | None = None
+        self._turn = asyncio.Lock()  # who comes while it is being read waits for that
 
     async def __call__(self) -> T:
-        now = self._clock.now()
-        if self._last is None or not now - FRESH_FOR < self._last[0] <= now:
-            self._last = (now, await self._read())
-        return self._last[1]
+        async with self._turn:
+            now = self._clock.now()
+            if self._last is None or not now - FRESH_FOR < self._last[0] <= now:
+                self._last = (now, await self._read())
+            return self._last[1]
 
     def forget(self) -> None:
         self._last = None
@@ -52,6 +57,7 @@ class Fresh(Generic[T]):
 class Core:
     tickets: TicketService
     follow_up: FollowUp
+    replying: Replying  # what people write back, by text and mail
     duties: LastDuties
     terms: LastTerms
     handlers: Handlers  # of what comes due
@@ -73,12 +79,17 @@ def core(  # noqa: PLR0913 - what a program is made of
         answer=timedelta(seconds=settings.tickets.answer_within_s),
         remote=timedelta(seconds=settings.tickets.remote_within_s),
     )
-    fresh = Fresh(duties, clock)
+
+    async def on_watch() -> Watch:
+        found = await duties()
+        return Watch(duties=found, present=present(found, clock.now()))
+
+    fresh = Fresh(on_watch, clock)
     follow_up = FollowUp(
         new_work=database.new_work,
         tickets=tickets,
         terms=terms,
-        duties=fresh,
+        watch=fresh,
         notifiers=notifiers,
         clock=clock,
         settings=FollowUpSettings(
@@ -102,7 +113,16 @@ def core(  # noqa: PLR0913 - what a program is made of
         NoticeDue: follow_up.notice_due,
         NoticesStopped: follow_up.notices_stopped,
     }
-    return Core(tickets=tickets, follow_up=follow_up, duties=duties, terms=terms, handlers=handlers)
+    return Core(
+        tickets=tickets,
+        follow_up=follow_up,
+        replying=Replying(
+            new_work=database.new_work, tickets=tickets, follow_up=follow_up, watch=fresh
+        ),
+        duties=duties,
+        terms=terms,
+        handlers=handlers,
+    )
 
 
 def policy(settings: Settings) -> TicketPolicy:
@@ -111,6 +131,4 @@ def policy(settings: Settings) -> TicketPolicy:
         language=settings.service.language,
         join_within=timedelta(seconds=settings.tickets.join_within_s),
         default_queue=settings.hotline.default_queue,
-        answer_within=timedelta(seconds=settings.tickets.answer_within_s),
-        remote_within=timedelta(seconds=settings.tickets.remote_within_s),
     )

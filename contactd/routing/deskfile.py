@@ -446,8 +446,9 @@ def _addresses(entry: Mapping[str, Any]) -> Iterator[str]:
         for value in entry.get(field) or () if isinstance(entry.get(field), list) else ():
             if isinstance(value, str):
                 yield _canonical(value, field)
-    if isinstance(number := entry.get("number"), str):
-        yield _canonical(number, "numbers")
+    # Somebody's one number may be both: that is still one person's.
+    own = [entry.get(field) for field in ("number", "text")]
+    yield from dict.fromkeys(_canonical(each, "numbers") for each in own if isinstance(each, str))
 
 
 def _canonical(value: str, field: str) -> str:

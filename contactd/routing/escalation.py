@@ -231,6 +231,7 @@ _FOLLOWS: Final[Mapping[Outcome, frozenset[Outcome]]] = {
 }
 _GONE_OUT: Final = frozenset({Outcome.SENT, Outcome.DELIVERED, Outcome.NOT_REACHED})
 _STOPPABLE: Final = frozenset({Outcome.QUEUED, Outcome.SENT, Outcome.DELIVERED})
+_UNHEARD: Final = frozenset({Outcome.QUEUED, Outcome.SENT})  # not picked up
 _IN_DOUBT: Final = frozenset({Outcome.UNKNOWN, Outcome.DOUBTFUL})
 _USELESS: Final = frozenset({Outcome.FAILED, Outcome.STOPPED})
 
@@ -821,7 +822,7 @@ def _advance(work: _Work, *, waited: bool = False, skip: bool = False) -> None:
     if people:
         _turn(work, step, people)
     else:
-        _end_round(work, tell_floor=skip)
+        _end_round(work, hurried=skip)
 
 
 def _turn(work: _Work, step: int, people: list[str]) -> None:
@@ -845,15 +846,17 @@ def _turn(work: _Work, step: int, people: list[str]) -> None:
     _tell(work, asked)
 
 
-def _end_round(work: _Work, *, tell_floor: bool) -> None:
+def _end_round(work: _Work, *, hurried: bool) -> None:
     """Wait for those who may still answer; if there are none the floor is told at once."""
     state = work.state
     end = len(state.policy.steps)
     told = [each.person for each in state.notices if each.generation >= state.round_since]
     waiting = tuple(person for person in dict.fromkeys(told) if _waits(work, person))
-    tell_floor = (tell_floor or not waiting) and FLOOR not in (*state.asked, *state.acks)
+    tell_floor = (hurried or not waiting) and FLOOR not in (*state.asked, *state.acks)
     if state.step < end or tell_floor:
-        work.set(next_at=work.now + state.policy.again_after)
+        again_at = work.now + state.policy.again_after
+        # Who is in a hurry must not put off what is due before.
+        work.set(next_at=min(again_at, state.next_at) if hurried and state.next_at else again_at)
     if tell_floor:
         _tell_floor(work)
     else:
@@ -964,11 +967,22 @@ def _acknowledged(work: _Work, event: Acknowledged) -> None:
         _accept(work, event.person, how=event.how)
 
 
+def _hush(work: _Work, person: str, *, but: str) -> None:
+    """Stop what still rings somebody who has answered by another medium."""
+    mine = [each for each in work.state.notices if each.person == person and each.medium != but]
+    unheard = [each for each in mine if each.outcome in _UNHEARD]
+    for each in unheard:
+        _put(work, replace(each, outcome=Outcome.STOPPED))
+    if unheard:
+        work.effects.append(StopOthers(refs=tuple(each.ref for each in unheard)))
+
+
 def _accept(work: _Work, person: str, *, how: str) -> None:
     state = work.state
     acks = (*state.acks, person)
     pending = tuple(each for each in state.pending if each.person != person)
     work.set(acks=acks, pending=pending)
+    _hush(work, person, but=how)
     actor = person if ":" in person else _ENGINEER + person
     work.record("acknowledged", actor=actor, how=how, acks=len(acks), need=state.need)
     if len(acks) == 1:
@@ -1060,7 +1074,11 @@ def _after_failure(work: _Work, failed: Notice) -> None:
 def _ack_expired(work: _Work, _: AckExpired) -> None:
     work.rise()
     work.record("expired", acks=list(work.state.acks))
+    paged_at = work.state.paged_at
     _begin_or_attach(work)
+    if work.state.phase is Phase.PAGING:
+        # Those that wait for this page go on to: it has gone out once.
+        work.set(paged_at=paged_at)
 
 
 def _progressed(work: _Work, _: Progressed) -> None:

@@ -22,10 +22,10 @@ from contactd.routing.following import (
     Case,
     Follow,
     Message,
+    Watch,
     World,
     follow,
     heard,
-    present,
 )
 from contactd.routing.needs import HAND_OVER_DECLINED
 from contactd.routing.notify import (
@@ -39,7 +39,6 @@ from contactd.routing.notify import (
     SendUnknown,
     Trace,
 )
-from contactd.routing.oncall import Duties
 from contactd.routing.terms import Terms
 from contactd.routing.wallclock import ANYWHERE
 from contactd.signals import Topic
@@ -58,6 +57,7 @@ from contactd.tickets.model import ENGINEER
 from contactd.tickets.people import Address
 from contactd.tickets.ports import UnitOfWork
 from contactd.tickets.service import TicketService
+from contactd.tickets.states import State
 from contactd.tickets.together import Together
 
 log = get_logger()
@@ -168,7 +168,7 @@ class FollowUp:
         new_work: NewRoutingWork,
         tickets: TicketService,
         terms: Callable[[], Awaitable[Terms]],
-        duties: Callable[[], Awaitable[Duties]],
+        watch: Callable[[], Awaitable[Watch]],
         notifiers: Notifiers,
         clock: Clock,
         settings: FollowUpSettings,
@@ -177,7 +177,7 @@ class FollowUp:
         self._new_work = new_work
         self._tickets = tickets
         self._terms = terms
-        self._duties = duties
+        self._watch = watch
         self._notifiers = notifiers
         self._clock = clock
         self._settings = settings
@@ -229,12 +229,12 @@ class FollowUp:
         self._tell()
 
     async def _world(self) -> World:
-        now, duties = self._clock.now(), await self._duties()
+        now, watch = self._clock.now(), await self._watch()
         return World(
             now=now,
             terms=await self._terms(),
-            duties=duties,
-            present=present(duties, now),
+            duties=watch.duties,
+            present=watch.present,
             media=frozenset(self._notifiers),
             redial_within=self._settings.redial_within,
             zone=self._settings.zone,
@@ -431,15 +431,15 @@ class FollowUp:
             return "late"
         if digit in _TAKES and not await self._may_answer(found.notification.recipient, pin):
             return "pin"
-        return await self._answer(found, digit)
+        return await self._answer(found, digit, found.notification.medium)
 
-    async def answered(self, ref: str, digit: str) -> str:
+    async def answered(self, ref: str, digit: str, medium: Medium) -> str:
         """Take an answer from an address that only this person has: no PIN is asked for."""
         async with self._new_work(reads_only=True) as work:
             found = await work.routing.notification(ref)
-        return "late" if found is None else await self._answer(found, digit)
+        return "late" if found is None else await self._answer(found, digit, medium)
 
-    async def _answer(self, found: StoredNotice, digit: str) -> str:
+    async def _answer(self, found: StoredNotice, digit: str, medium: Medium) -> str:
         if found.notification.reason is Reason.DISPATCH:
             return await self._answer_dispatch(found, digit)
         if digit == "2":
@@ -448,21 +448,42 @@ class FollowUp:
         if digit not in _TAKES:
             await self._report(found, SendState.NOT_REACHED)
             return "passed"
-        return await self._take(found, digit)
+        return await self._take(found, digit, medium)
 
     async def _pass_on(self, found: StoredNotice) -> None:
         person = found.notification.recipient
         await self._settle(found, SendState.PASSED)
         if found.generation:
-            event = ladder.Passed(person=person, generation=found.generation)
-            await self._hear([found.ticket_id], event)
+            if not await self.give_back(found.ticket_id, person):
+                event = ladder.Passed(person=person, generation=found.generation)
+                await self._hear([found.ticket_id], event)
         elif found.notification.reason is Reason.ASSIGNED:  # off duty: no ladder goes on by itself
             actor = ENGINEER + person
             await self._tickets.note(found.ticket_id, HAND_OVER_DECLINED, actor=actor, body={})
 
-    async def _take(self, found: StoredNotice, digit: str) -> str:
+    async def give_back(self, ticket_id: int, person: str) -> bool:
+        """Have others told of a ticket that `person` has and cannot go on with.
+
+        Return False if they do not have it, or if people are being told of it now.
+        """
+        async with self._new_work(reads_only=True) as work:
+            case = await work.routing.case(ticket_id)
+        if case is None or case.ticket.assignee != person or case.ticket.state not in _IN_HAND:
+            return False
+        escalation, actor = case.escalation, ENGINEER + person
+        phase = escalation.phase if escalation else Phase.OVER
+        if phase in (Phase.PAGING, Phase.ATTACHED):
+            return False
+        if escalation is not None and phase is Phase.TAKEN:
+            event = ladder.Escalated(by=actor, generation=escalation.generation)
+            await self._hear([ticket_id], event)
+        else:
+            await self._tickets.note(ticket_id, HAND_OVER_DECLINED, actor=actor, body={})
+        return True
+
+    async def _take(self, found: StoredNotice, digit: str, medium: Medium) -> str:
         person = found.notification.recipient
-        if not await self._has_taken(found, person):
+        if not await self._has_taken(found, person, medium.value):
             return "late"
         await self._settle(found, SendState.TAKEN)
         if digit == "4":
@@ -470,8 +491,7 @@ class FollowUp:
             return "on_way"
         return "taken"
 
-    async def _has_taken(self, found: StoredNotice, person: str) -> bool:
-        how = found.notification.medium.value
+    async def _has_taken(self, found: StoredNotice, person: str, how: str) -> bool:
         if not found.generation:  # they were told outside of a ladder: it was handed to them
             return await self._tickets.take(found.ticket_id, person, how=how)
         event = ladder.Acknowledged(person=person, generation=found.generation, how=how)
@@ -498,8 +518,8 @@ class FollowUp:
         return {"1": "taken", "2": "passed", "4": "on_way"}[digit]
 
     async def _may_answer(self, person: str, pin: str) -> bool:
-        duties = await self._duties()
-        wanted = next((each.pin for each in duties.engineers if each.key == person), "")
+        known = (await self._watch()).duties.by_key.get(person)
+        wanted = known.pin if known is not None else ""
         return not wanted or hmac.compare_digest(wanted.encode(), pin.encode())
 
     async def _settle(self, found: StoredNotice, state: SendState) -> None:
@@ -530,6 +550,7 @@ class FollowUp:
         return "closed" if digit == "1" else "reopened"
 
 
+_IN_HAND: Final = frozenset({State.IN_PROGRESS, State.PENDING})
 # Outcomes of a page's notice at which it may still have to be sent.
 _WANTED: Final = frozenset({Outcome.QUEUED, Outcome.UNKNOWN, Outcome.DOUBTFUL})
 

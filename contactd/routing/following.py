@@ -60,7 +60,7 @@ from contactd.tickets.events import (
     NoticesStopped,
     TicketDue,
 )
-from contactd.tickets.journal import SYSTEM, Draft, Entry
+from contactd.tickets.journal import SYSTEM, Draft, Entry, instant_text
 from contactd.tickets.model import ENGINEER, Decision, Ticket
 from contactd.tickets.people import MAIL, PHONE, Address
 from contactd.tickets.phone import is_mobile
@@ -106,6 +106,14 @@ class World:
     redial_within: timedelta
     zone: str  # of a ticket without a site
     language: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """The rota, and who of it is on duty now at any site (without floors)."""
+
+    duties: Duties
+    present: tuple[Duty, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,9 +421,10 @@ class _Work:
         }
 
     def look_again(self, at: datetime) -> None:
-        stamp = int(at.timestamp() * 1000)
+        # To the microsecond: a look that comes a moment too early must be able to arm the next.
+        key = f"look-{self.ticket.id}-{instant_text(at)}"
         event = TicketDue(ticket_id=self.ticket.id)
-        self.events.append(Due(event=event, due_at=at, dedup_key=f"look-{self.ticket.id}-{stamp}"))
+        self.events.append(Due(event=event, due_at=at, dedup_key=key))
 
     def _speaks_for_others(self) -> bool:
         """Return whether tickets that wait for this one's page have to hear of a change."""

@@ -162,11 +162,16 @@ def _person(entry: EngineerEntry | PersonEntry) -> dict[str, Any]:
 
 def _values(entry: EngineerEntry | PersonEntry) -> list[tuple[str, str]]:
     """Return what somebody is known by, as (kind, value), the preferred first."""
-    numbers = (entry.number,) if isinstance(entry, EngineerEntry) else entry.numbers
     return [
-        *((PHONE, number) for number in dict.fromkeys(numbers)),
+        *((PHONE, number) for number in dict.fromkeys(_numbers(entry))),
         *((MAIL, mail) for mail in dict.fromkeys(mail.lower() for mail in entry.mails)),
     ]
+
+
+def _numbers(entry: EngineerEntry | PersonEntry) -> tuple[str, ...]:
+    if isinstance(entry, PersonEntry):
+        return entry.numbers
+    return (entry.number,) if entry.text is None else (entry.number, entry.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ Nothing else writes the table, so that pages, queues, the API and calendars tell
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ from contactd.routing.rota import Cause, Problem, Span, Why
 from contactd.service import Health, HealthState
 from contactd.store.engine import Database
 from contactd.store.feeds import feed_leaves
-from contactd.store.schema import holidays, rotas
+from contactd.store.schema import cursors, holidays, rotas
 from contactd.store.schema import spans as span_rows
 from contactd.store.unit_of_work import SqlUnitOfWork
+from contactd.tickets.contact import Cursor
 from contactd.tickets.events import Due, DutyDue
 
 log = get_logger()
@@ -46,6 +48,7 @@ FURTHEST: Final = timedelta(days=5 * 366)
 EVERY_S: Final = 3600.0
 RETRY_S: Final = 30.0
 
+_AGAIN: Final = timedelta(hours=1)  # the window that readers hold moves on
 _DAY: Final = timedelta(days=1)
 _PLAN: Final = TypeAdapter(Plan)
 _BODY: Final = select(rotas.c.body).where(rotas.c.id == 1)
@@ -59,6 +62,7 @@ _ANY_AT: Final = (
     .where(span_rows.c.until > bindparam("at"), span_rows.c.since <= bindparam("at"))
     .limit(1)
 )
+_VERSION: Final = select(cursors.c.position).where(cursors.c.source == "duty")
 _ADD: Final = insert(span_rows)
 _END: Final = (
     update(span_rows)
@@ -207,6 +211,8 @@ async def resolve(work: SqlUnitOfWork, clock: Clock) -> frozenset[str]:
     rows = await connection.execute(_FROM, {"first": now})
     news = difference([(row["id"], _span(row)) for row in rows.mappings()], fresh, now)
     await _write(connection, news)
+    # Another word each time: readers keep what they have read as long as it is the same.
+    await work.read_to([Cursor(source="duty", position=secrets.token_hex(8))])
     for site in sorted(news.changed):
         work.emit(DutyDue(site=site))
     for site, at in _changes(fresh, now, now + TOLD_AHEAD):
@@ -291,6 +297,8 @@ class LastDuties:
         self._database = database
         self._clock = clock
         self._last = first
+        self._version: str | None = None  # of what was read
+        self._read_at = datetime.min.replace(tzinfo=UTC)
 
     async def __call__(self, at: datetime | None = None) -> Duties:
         """Return who is on duty around `at`; now, unless said otherwise.
@@ -302,10 +310,22 @@ class LastDuties:
         if at is not None:
             return await duties(self._database, self._clock, at)
         try:
-            self._last = await duties(self._database, self._clock)
+            return await self._current()
         except TemporaryFailure:
             if self._last is None:
                 raise
+            return self._last
+
+    async def _current(self) -> Duties:
+        """Return what was read before if nobody has changed it since: thousands of spans."""
+        now = self._clock.now()
+        async with self._database.reading() as connection:
+            version = (await connection.execute(_VERSION)).scalar_one_or_none()
+        is_same = version is not None and version == self._version
+        if self._last is None or not is_same or not timedelta() <= now - self._read_at < _AGAIN:
+            self._last = await duties(self._database, self._clock)
+            self._version = version if self._last.stored else None
+            self._read_at = now
         return self._last
 
 

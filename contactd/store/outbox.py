@@ -271,8 +271,7 @@ class Relay:
                     await asyncio.sleep(_GATHER_S)
 
     async def _start_rows(self, tasks: asyncio.TaskGroup) -> float:
-        """Start the handlers of rows that are due; return for how long to wait if there are none,
-        in seconds."""
+        """Start the handlers of rows that are due; return how many seconds to wait for others."""
         while not self._free:
             self._freed.clear()
             await self._freed.wait()
@@ -326,7 +325,8 @@ class Relay:
     async def _run(self, row: _Claimed) -> None:
         """Handle a row and settle it, with those that end at about the same time."""
         try:
-            self._outcomes.append(await self._handle(row))
+            outcome = await self._handle(row)
+            self._outcomes.append(outcome)  # not in one: the list is another one by now, perhaps
             await asyncio.sleep(_TOGETHER_S)
             async with self._settling:
                 outcomes, self._outcomes = self._outcomes, []

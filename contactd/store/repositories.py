@@ -8,8 +8,10 @@ from sqlalchemy import RowMapping, bindparam, func, insert, or_, select, text, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
+from contactd.routing.clocks import State as ClockState
 from contactd.store.schema import (
     addresses,
+    clocks,
     contacts,
     dispatches,
     journal,
@@ -31,7 +33,7 @@ from contactd.tickets.dispatching import Dispatch
 from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.filing import Caller, ContactKey, ContactSlip, PersonSlip, Seen
 from contactd.tickets.journal import Entry, instant_text
-from contactd.tickets.model import CONTRACT, Ticket
+from contactd.tickets.model import CONTRACT, Promise, Promised, Ticket
 from contactd.tickets.people import Address, Branch, Person, Role
 from contactd.tickets.priority import Impact, Priority, Urgency
 from contactd.tickets.states import OPEN, State
@@ -170,6 +172,18 @@ _SAVE_TICKET: Final = (
     )
 )
 _APPEND: Final = insert(journal)
+# Of clocks that run; who is sent to the site accepts or declines between ourselves (C3).
+_NEXT_PROMISE: Final = (
+    select(clocks.c.metric, clocks.c.due_at, clocks.c.breached_at)
+    .where(
+        clocks.c.ticket_id == bindparam("ticket"),
+        clocks.c.state == ClockState.RUNNING.value,
+        clocks.c.due_at.is_not(None),
+        clocks.c.metric.in_(sorted(set(Promise) - {Promise.NONE})),
+    )
+    .order_by(clocks.c.due_at, clocks.c.metric)
+    .limit(1)
+)
 
 _DISPATCHES: Final = (
     select(dispatches)
@@ -311,6 +325,16 @@ class SqlTickets:
             for ticket_id, entry in entries
         ]
         await self._connection.execute(_APPEND, rows)
+
+    async def next_promise(self, ticket_id: int) -> Promised | None:
+        row = (await self._connection.execute(_NEXT_PROMISE, {"ticket": ticket_id})).first()
+        if row is None:
+            return None
+        return Promised(
+            promise=Promise(row.metric),
+            due_at=row.due_at,
+            is_broken=row.breached_at is not None,
+        )
 
     async def _rows(self, tickets: Sequence[Ticket]) -> list[Row]:
         """Return what may change of each ticket; an assignee nobody knows (the floor) is NULL."""
@@ -606,6 +630,21 @@ def _seen(row: RowMapping) -> Seen:
         ticket=ticket,
         opened=opened,
         open_ticket=(row["open_before"] or "") if opened else ticket.number,
+    )
+
+
+def journal_entry(number: str, row: RowMapping) -> Entry:
+    """Return an entry of the journal of the ticket with this number."""
+    return Entry(
+        ticket=number,
+        seq=row["seq"],
+        at=row["at"],
+        actor=row["actor"],
+        action=row["action"],
+        state=row["state"],
+        body=row["body"],
+        prev_hash=row["prev_hash"],
+        hash=row["hash"],
     )
 
 

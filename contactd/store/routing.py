@@ -15,7 +15,7 @@ from contactd.routing.follow_up import Author, StoredNotice
 from contactd.routing.following import Case, Message, Requester, symptom
 from contactd.routing.notify import ANSWERED_BY_KEY, Notification, Reason, SendState
 from contactd.routing.promises import clock_row
-from contactd.store.repositories import SqlTickets
+from contactd.store.repositories import SqlTickets, journal_entry
 from contactd.store.schema import (
     addresses,
     clocks,
@@ -28,7 +28,6 @@ from contactd.store.schema import (
 )
 from contactd.store.upsert import upsert
 from contactd.tickets.contact import Medium
-from contactd.tickets.journal import Entry
 from contactd.tickets.people import Address
 from contactd.tickets.states import OPEN
 
@@ -136,7 +135,7 @@ class SqlRouting:
         codes = (await self._connection.execute(_CODES, mine)).all()
         return Case(
             ticket=ticket,
-            journal=tuple(_entry(ticket.number, entry) for entry in entries),
+            journal=tuple(journal_entry(ticket.number, entry) for entry in entries),
             requester=_requester(known_by),
             escalation=_escalation(stored),
             seen=stored["seen_seq"] if stored else 0,
@@ -244,20 +243,6 @@ def _requester(rows: Sequence[RowMapping]) -> Requester:
         addresses=tuple(
             Address(kind=row["kind"], value=row["value"]) for row in rows if row["kind"]
         ),
-    )
-
-
-def _entry(number: str, row: RowMapping) -> Entry:
-    return Entry(
-        ticket=number,
-        seq=row["seq"],
-        at=row["at"],
-        actor=row["actor"],
-        action=row["action"],
-        state=row["state"],
-        body=row["body"],
-        prev_hash=row["prev_hash"],
-        hash=row["hash"],
     )
 
 

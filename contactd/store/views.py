@@ -16,7 +16,7 @@ from contactd.errors import NotFound, PermanentFailure
 from contactd.routing.notify import REQUESTER, Reason, SendState
 from contactd.store.engine import Database
 from contactd.store.ledger import LedgerDay, ledger_day
-from contactd.store.repositories import call_facts
+from contactd.store.repositories import call_facts, journal_entry
 from contactd.store.schema import (
     addresses,
     attachments,
@@ -279,6 +279,9 @@ _ATTACHMENTS: Final = (
 )
 _ATTACHMENT: Final = select(attachments).where(attachments.c.id == bindparam("attachment"))
 _PEOPLE: Final = select(people).order_by(people.c.id).limit(bindparam("most"))
+_NAMES: Final = select(people.c.key, people.c.name).where(
+    people.c.key.in_(bindparam("keys", expanding=True))
+)
 _PERSON: Final = select(people).where(people.c.id == bindparam("person"))
 _ADDRESSES: Final = (
     select(addresses)
@@ -372,7 +375,7 @@ class Views:
             journal_hash=row["journal_hash"],
             requester=requester,
             contacts=tuple(_contact(each, files.get(each["id"], ())) for each in heard),
-            journal=tuple(_entry(row["number"], entry) for entry in entries),
+            journal=tuple(journal_entry(row["number"], entry) for entry in entries),
             dispatches=tuple(map(_dispatch, visits)),
             messages=tuple(_message(each, requester.name) for each in sent),
         )
@@ -455,6 +458,13 @@ class Views:
         async with self._database.reading() as connection:
             rows = (await connection.execute(_PEOPLE, {"most": limit})).mappings().all()
             return await _people(connection, rows)
+
+    async def names(self, keys: Collection[str]) -> dict[str, str]:
+        """Return the names of people of the desk file by key; who is not known is left out."""
+        wanted = {"keys": sorted(filter(str.isprintable, keys))}
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(_NAMES, wanted)).all()
+        return {row.key: row.name for row in rows}
 
     async def sites(self) -> tuple[SiteView, ...]:
         async with self._database.reading() as connection:
@@ -608,20 +618,6 @@ def _contact(row: RowMapping, files: tuple[AttachmentView, ...]) -> ContactView:
         call=None if row["call"] is None else call_facts(row["call"]),
         filed_at=row["filed_at"],
         attachments=files,
-    )
-
-
-def _entry(number: str, row: RowMapping) -> Entry:
-    return Entry(
-        ticket=number,
-        seq=row["seq"],
-        at=row["at"],
-        actor=row["actor"],
-        action=row["action"],
-        state=row["state"],
-        body=row["body"],
-        prev_hash=row["prev_hash"],
-        hash=row["hash"],
     )
 
 

@@ -3,11 +3,12 @@
 Names are relative to the language's folder of sounds; the texts are in etc/prompts.toml.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from contactd.tickets.model import Progress
+from contactd.tickets.model import Progress, Promise
 from contactd.tickets.states import State
 
 _OVER: Final = frozenset({State.CLOSED, State.CANCELLED})
@@ -15,6 +16,13 @@ _OVER: Final = frozenset({State.CLOSED, State.CANCELLED})
 
 def prompt(key: str) -> str:
     return f"contactd/{key}"
+
+
+# Which other promise there is: the requester hears from somebody.
+_PROMISED: Final[Mapping[Promise, str]] = {
+    Promise.ARRIVAL: prompt("promise-arrival"),
+    Promise.RESOLUTION: prompt("promise-resolution"),
+}
 
 
 def number_sound(number: int) -> str:
@@ -56,7 +64,7 @@ def _promise(progress: Progress, now: datetime, language: str) -> tuple[str, ...
     if progress.promise_at is None:
         return (prompt("promise-none"),)
     when = time_sounds(progress.promise_at, now=now, zone=progress.zone, language=language)
-    return prompt("promise-is"), *when
+    return _PROMISED.get(progress.promise, prompt("promise-is")), *when
 
 
 def time_sounds(at: datetime, *, now: datetime, zone: str, language: str) -> tuple[str, ...]:

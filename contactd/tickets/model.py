@@ -26,8 +26,6 @@ class TicketPolicy:
     default_queue: str = "desk"
     home_country: str = "CN"  # ISO 3166; how numbers without a country are read
     matrix: Matrix = field(default_factory=lambda: MATRIX)
-    answer_within: timedelta = timedelta(minutes=30)
-    remote_within: timedelta = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +87,23 @@ class Classification:
 
 
 class Promise(StrEnum):
-    """What the requester was promised to happen next."""
+    """What the requester was promised to happen: `routing.clocks.Metric`, as far as they know."""
 
     ANSWER = "answer"  # a person answers
+    FIRST_UPDATE = "first_update"  # they are told how it stands
     REMOTE = "remote"  # remote help begins
+    ARRIVAL = "arrival"  # an engineer is at the site
+    RESOLUTION = "resolution"
     NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promised:
+    """A promise that has still to be kept; `is_broken` once it is late, even if time was added."""
+
+    promise: Promise
+    due_at: datetime
+    is_broken: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -467,21 +477,6 @@ def sealed(ticket: Ticket, drafts: Sequence[Draft]) -> tuple[Ticket, tuple[Entry
         return ticket, ()
     last = entries[-1]
     return replace(ticket, journal_seq=last.seq, journal_hash=last.hash), entries
-
-
-def promise(
-    ticket: Ticket, policy: TicketPolicy, now: datetime
-) -> tuple[Promise, datetime | None, bool]:
-    """Return what was promised next, until when, and whether that is past."""
-    promised = {
-        State.NEW: (Promise.ANSWER, policy.answer_within),
-        State.IN_PROGRESS: (Promise.REMOTE, policy.remote_within),
-    }.get(ticket.state)
-    if promised is None:
-        return Promise.NONE, None, False
-    kind, within = promised
-    until = ticket.opened_at + within
-    return kind, until, now > until
 
 
 def _moved(ticket: Ticket, state: State, now: datetime) -> Ticket:

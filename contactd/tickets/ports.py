@@ -16,7 +16,7 @@ from contactd.tickets.filing import (
     Seen,
 )
 from contactd.tickets.journal import Entry
-from contactd.tickets.model import Ticket
+from contactd.tickets.model import Promised, Ticket
 from contactd.tickets.people import Address, Branch, Person
 
 
@@ -59,6 +59,10 @@ class Tickets(Protocol):
 
     async def append(self, entries: Sequence[tuple[int, Entry]]) -> None:
         """Append to the journals of the tickets with these ids."""
+        ...
+
+    async def next_promise(self, ticket_id: int) -> Promised | None:
+        """Return what comes due first of what the requester was promised; None: nothing does."""
         ...
 
 

@@ -18,7 +18,14 @@ from contactd.tickets.dispatching import CODE_DIGITS, Moved, Step, WrongCode
 from contactd.tickets.events import TicketDue
 from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, TicketSlip
 from contactd.tickets.journal import Entry
-from contactd.tickets.model import Classification, Decision, Progress, Ticket, TicketPolicy
+from contactd.tickets.model import (
+    Classification,
+    Decision,
+    Progress,
+    Promise,
+    Ticket,
+    TicketPolicy,
+)
 from contactd.tickets.numbers import day_key, digits_of, is_valid, numbered
 from contactd.tickets.people import PHONE, Address, address_of
 from contactd.tickets.phone import area_code
@@ -376,15 +383,16 @@ class TicketService:
                 return None
             name = await work.people.engineer_name(ticket.assignee) if ticket.assignee else None
             branches = await work.people.branches([ticket.site], []) if ticket.site else {}
-        kind, until, overdue = model.promise(ticket, self._policy, self._clock.now())
+            promised = await work.tickets.next_promise(ticket.id)
         return Progress(
             number=ticket.number,
             state=ticket.state,
             engineer=ticket.assignee or None,
             engineer_name=name,
-            promise=kind,
-            promise_at=until,
-            overdue=overdue,
+            promise=promised.promise if promised else Promise.NONE,
+            promise_at=promised.due_at if promised else None,
+            overdue=promised is not None
+            and (promised.is_broken or promised.due_at <= self._clock.now()),
             zone=branches[ticket.site].zone if branches else self._policy.zone,
         )
 

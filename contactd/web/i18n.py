@@ -11,7 +11,7 @@ from enum import StrEnum
 from gettext import GNUTranslations
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
@@ -23,6 +23,12 @@ from babel.messages.pofile import read_po
 LOCALE_DIR: Final = Path(__file__).parent / "locale"
 COOKIE: Final = "contactd_lang"
 COOKIE_MAX_AGE_S: Final = 365 * 86_400
+
+
+class Say(Protocol):
+    def __call__(self, text: str, **values: str) -> str:
+        """Return a message in one language; a literal percent sign in `text` is written `%%`."""
+        ...
 
 
 class Language(StrEnum):
@@ -91,6 +97,14 @@ class Clockwork:
 
     def weekday(self, day: date) -> str:
         return format_date(day, "EEE", locale=Locale(self.language.value))
+
+    def moment(self, at: datetime, now: datetime, *, seconds: bool = True) -> str:
+        """Return e.g. 11月20日 10:02:11, 20 Nov 10:02:11; with its year, unless that is now's."""
+        there, here = at.astimezone(self.zone), now.astimezone(self.zone)
+        patterns = {Language.ZH: ("M月d日", "y年M月d日"), Language.EN: ("d MMM", "d MMM y")}
+        pattern = patterns[self.language][there.year != here.year]
+        day = format_date(there.date(), pattern, locale=Locale(self.language.value))
+        return f"{day} {there:%H:%M:%S}" if seconds else f"{day} {there:%H:%M}"
 
     def short(self, at: datetime, now: datetime) -> str:
         """Return the time alone on the same day as `now`, else with its weekday or day."""

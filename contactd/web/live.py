@@ -40,10 +40,14 @@ Parts = Mapping[str, str]  # part of the page -> its HTML
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What everybody with the same view sees the same of. `public`: names are masked."""
+    """What everybody with the same view sees the same of.
+
+    `public`: names are masked. `opens`: the numbers of tickets lead to their pages.
+    """
 
     language: Language
     public: bool
+    opens: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from contactd.errors import ConfigurationError
 from contactd.httpd import HTTPD, Problem
 from contactd.web import i18n, words
 from contactd.web.board import masked, masked_name
-from contactd.web.i18n import Clockwork, Language
+from contactd.web.i18n import Clockwork, Language, Say
 
 HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE / "templates"
@@ -30,9 +30,10 @@ class Pages:
         self._zone = zone
         self._default = language
         self.version = version_of_static()
-        catalogues = i18n.catalogues()
+        self._catalogues = i18n.catalogues()
         self._environments = {
-            language: self._environment(language, catalogues[language]) for language in Language
+            language: self._environment(language, self._catalogues[language])
+            for language in Language
         }
 
     def _environment(self, language: Language, texts: Any) -> Environment:
@@ -63,6 +64,15 @@ class Pages:
 
     def language(self, request: web.Request) -> Language:
         return i18n.choose(request, self._default)
+
+    def say(self, language: Language) -> Say:
+        """Return what puts a message id and its values into the words of `language`."""
+        texts = self._catalogues[language]
+
+        def say(text: str, **values: str) -> str:
+            return texts.gettext(text) % values
+
+        return say
 
     def draw(self, template: str, language: Language, **values: Any) -> str:
         return self._environments[language].get_template(template).render(**values)

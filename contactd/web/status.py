@@ -8,12 +8,13 @@ from typing import Final
 import prometheus_client
 from aiohttp import web
 
-from contactd.httpd import HTTPD, Phase, Problem, Refused, Route
+from contactd.httpd import HTTPD, Identity, Phase, Problem, Refused, Route
 from contactd.metrics import SERVICE_UP
 from contactd.service import Health, HealthState
 from contactd.settings import HttpSettings
 from contactd.tickets.people import PEOPLES_ROLES
 from contactd.tickets.priority import Priority
+from contactd.web.api import PERSONAL
 from contactd.web.board import BoardDuty, BoardSnapshot, CallStage, LiveCall
 from contactd.web.i18n import Language
 from contactd.web.live import Live, Parts, Scene, View
@@ -81,6 +82,7 @@ def _values(scene: Scene, view: View) -> dict[str, object]:
         "more_calls": max(0, len(calls) - MOST_CALLS),
         "health": scene.health,
         "longest_wait": _longest(waiting),
+        "opens": view.opens,
         "public": view.public,
         "site_names": names,
         "stale": scene.stale,
@@ -108,22 +110,20 @@ def routes(
     """Return the status page's routes; without `public_status` the page asks for a login."""
     who = None if settings.public_status else EVERYBODY
 
-    async def view_of(request: web.Request) -> View:
-        identity = await request.app[HTTPD].identify(request)
-        return View(language=pages.language(request), public=identity is None)
+    def view_of(request: web.Request, identity: Identity | None) -> View:
+        opens = identity is not None and identity.role in PERSONAL
+        return View(language=pages.language(request), public=identity is None, opens=opens)
 
     async def page(request: web.Request) -> web.Response:
-        view = await view_of(request)
-        parts = await live.parts(view)
         identity = await request.app[HTTPD].identify(request)
+        parts = await live.parts(view_of(request, identity))
         return pages.respond(request, "board.html", parts=parts, identity=identity)
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        view = await view_of(request)
+        view = view_of(request, await request.app[HTTPD].identify(request))
 
         async def allowed() -> bool:
-            identity = await request.app[HTTPD].identify_again(request)
-            return (identity is None) == view.public
+            return view_of(request, await request.app[HTTPD].identify_again(request)) == view
 
         return await live.stream(request, view, allowed=allowed)
 

@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from typing import Final
 
+from contactd.routing.clocks import Kind, Metric
+from contactd.routing.clocks import State as ClockState
+from contactd.routing.notify import Reason, SendState
 from contactd.routing.oncall import Why
 from contactd.service import HealthState
-from contactd.tickets.contact import Medium
+from contactd.tickets.contact import Medium, Outcome
+from contactd.tickets.dispatching import State as DispatchState
+from contactd.tickets.model import Category
+from contactd.tickets.priority import Impact, Urgency
 from contactd.tickets.states import State
 from contactd.web.board import CallStage
 
@@ -36,6 +42,128 @@ MEDIA: Final[Mapping[Medium, str]] = {
     Medium.TEXT: N_("Texts"),
     Medium.WEB: N_("Web"),
     Medium.REMOTE: N_("Remote help"),
+}
+ONE_OF: Final[Mapping[Medium, str]] = {  # a single one
+    Medium.CALL: N_("call"),
+    Medium.MAIL: N_("e-mail"),
+    Medium.TEXT: N_("text"),
+    Medium.WEB: N_("web form"),
+    Medium.REMOTE: N_("remote help"),
+}
+OUTCOMES: Final[Mapping[Outcome, str]] = {
+    Outcome.RECEIVED: N_("received"),
+    Outcome.ANSWERED: N_("answered"),
+    Outcome.VOICEMAIL: N_("left a message"),
+    Outcome.ABANDONED_GREETING: N_("hung up in the greeting"),
+    Outcome.ABANDONED_MENU: N_("hung up in the menu"),
+    Outcome.ABANDONED_QUEUE: N_("hung up while waiting"),
+    Outcome.ABANDONED_VOICEMAIL: N_("hung up instead of leaving a message"),
+    Outcome.SELF_SERVICE: N_("heard the progress"),
+    Outcome.UNREACHED: N_("reached nobody"),
+    Outcome.PBX_LOST: N_("the PBX was restarted"),
+}
+CATEGORIES: Final[Mapping[Category, str]] = {
+    Category.HARDWARE: N_("Hardware"),
+    Category.SOFTWARE: N_("Software"),
+    Category.NETWORK: N_("Network"),
+    Category.ACCOUNT: N_("Account"),
+    Category.CONFIGURATION: N_("Configuration"),
+    Category.CONSUMABLES: N_("Consumables"),
+    Category.OTHER: N_("Other"),
+}
+IMPACTS: Final[Mapping[Impact, str]] = {
+    Impact.COMPANY: N_("company"),
+    Impact.DEPARTMENT: N_("department"),
+    Impact.PERSON: N_("person"),
+}
+URGENCIES: Final[Mapping[Urgency, str]] = {
+    Urgency.HIGH: N_("high"),
+    Urgency.MEDIUM: N_("medium"),
+    Urgency.LOW: N_("low"),
+}
+METRICS: Final[Mapping[Metric, str]] = {
+    Metric.ANSWER: N_("Answer"),
+    Metric.FIRST_UPDATE: N_("First update"),
+    Metric.REMOTE: N_("Remote help begins"),
+    Metric.OFFER: N_("Dispatch accepted"),
+    Metric.ARRIVAL: N_("Arrival"),
+    Metric.RESOLUTION: N_("Resolution"),
+}
+CLOCK_STATES: Final[Mapping[ClockState, str]] = {
+    ClockState.RUNNING: N_("Running"),
+    ClockState.PAUSED: N_("Paused"),
+    ClockState.STOPPED: N_("Done"),
+    ClockState.CANCELLED: N_("Called off"),
+}
+RUNS: Final[Mapping[str, str]] = {  # why a clock runs: `clocks.Segment.reason`
+    Kind.OPENED.value: N_("the ticket was opened"),
+    Kind.CONTACT_RECEIVED.value: N_("the requester contacted us"),
+    Kind.REMOTE_ASKED.value: N_("remote help was asked for"),
+    Kind.DISPATCH_OFFERED.value: N_("a dispatch was offered"),
+    Kind.DISPATCH_ACCEPTED.value: N_("the dispatch was accepted"),
+    Kind.DISPATCH_DECLINED.value: N_("who was sent cannot go"),
+    Kind.RESUMED.value: N_("work goes on"),
+    Kind.REOPENED.value: N_("reopened"),
+    Kind.PRIORITY_CHANGED.value: N_("the priority changed"),
+    Kind.CONTRACT_CHANGED.value: N_("the contract changed"),
+    Kind.CALENDAR_CHANGED.value: N_("the working hours changed"),
+}
+PAUSED: Final[Mapping[str, str]] = {  # why it stands still, unless somebody said it in their words
+    "pending": N_("on hold"),
+    Kind.RESOLVED.value: N_("it counted as solved"),
+    Kind.CLOSED.value: N_("it was closed"),
+}
+REASONS: Final[Mapping[Reason, str]] = {
+    Reason.NEW: N_("new ticket"),
+    Reason.MISSED: N_("missed call"),
+    Reason.VOICEMAIL: N_("voice message"),
+    Reason.REOPENED: N_("not solved, reopened"),
+    Reason.ASSIGNED: N_("handed over"),
+    Reason.DISPATCH: N_("dispatch to the site"),
+    Reason.WARNING: N_("promise is running out"),
+    Reason.BREACH: N_("promise broken"),
+    Reason.CALLED_OFF: N_("dispatch called off"),
+    Reason.DECLINED: N_("dispatch declined"),
+    Reason.CODE: N_("arrival code"),
+    Reason.SOLVED: N_("is it solved?"),
+    Reason.REMINDER: N_("is it solved? (reminder)"),
+    Reason.CLOSED: N_("ticket closed"),
+}
+SENT: Final[Mapping[SendState, str]] = {
+    SendState.QUEUED: N_("waiting"),
+    SendState.SENDING: N_("being sent"),
+    SendState.SENT: N_("sent"),
+    SendState.DELIVERED: N_("delivered"),
+    SendState.NOT_REACHED: N_("not reached"),
+    SendState.UNKNOWN: N_("uncertain, being looked up"),
+    SendState.DOUBTFUL: N_("uncertain"),
+    SendState.TAKEN: N_("agreed"),
+    SendState.PASSED: N_("passed on"),
+    SendState.FAILED: N_("refused"),
+    SendState.STOPPED: N_("no longer needed"),
+}
+DISPATCHES: Final[Mapping[DispatchState, str]] = {
+    DispatchState.OFFERED: N_("Offered"),
+    DispatchState.ACCEPTED: N_("Accepted"),
+    DispatchState.ON_WAY: N_("On the way"),
+    DispatchState.ARRIVED: N_("Arrived"),
+    DispatchState.DONE: N_("Done"),
+    DispatchState.DECLINED: N_("Declined"),
+    DispatchState.CANCELLED: N_("Called off"),
+}
+HOW: Final[Mapping[str, str]] = {  # by what somebody took, answered or said something
+    "call": N_("by telephone"),
+    "page": N_("when we called"),
+    "text": N_("by text"),
+    "mail": N_("by e-mail"),
+    "web": N_("on the web"),
+    "remote": N_("in a remote session"),
+    "answer": N_("by answering"),
+    "dispatch": N_("by accepting the dispatch"),
+    "group": N_("together with another ticket"),
+    "call_back": N_("by calling back"),
+    "reply": N_("by a personal reply"),
+    "in_person": N_("in person"),
 }
 HEALTH: Final[Mapping[HealthState, str]] = {
     HealthState.UP: N_("Working"),

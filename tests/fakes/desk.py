@@ -19,6 +19,7 @@ from contactd.routing.deskfile import DeskFile, parse
 from contactd.routing.escalation import Escalation, Phase
 from contactd.routing.following import Case
 from contactd.routing.notify import REQUESTER, Notification, Reason, SendState
+from contactd.routing.replying import Answer
 from contactd.settings import Settings
 from contactd.signals import Signals
 from contactd.store.desk import load_desk
@@ -30,6 +31,8 @@ from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Out
 from contactd.tickets.events import Event
 from contactd.tickets.journal import Entry, verify
 from contactd.tickets.model import Ticket
+from contactd.tickets.people import MAIL, PHONE, Address
+from contactd.tickets.phone import address
 from contactd.tickets.service import TicketService
 from contactd.tickets.states import OPEN, State
 from tests.fakes.clock import FakeClock
@@ -353,6 +356,12 @@ class Desk:
         heard = await self.core.follow_up.confirm(self.ref(REQUESTER, Medium.CALL), digit)
         await self.drain()
         return heard
+
+    async def reply(self, sender: str, text: str, medium: Medium = Medium.TEXT) -> Answer | None:
+        """Let somebody write back; None: that is no reply, a person has to read it."""
+        kind, value = (MAIL, sender) if "@" in sender else (PHONE, address(sender))
+        author = Address(kind=kind, value=value)
+        return await self.when(self.core.replying.reply(author, text, medium))
 
     async def report(self, who: str, state: SendState) -> None:
         """Let the medium say what became of what somebody was sent last: a receipt."""

@@ -21,8 +21,8 @@ class FakeNotifier:
     """A gateway with switches; look-ups are answered truthfully.
 
     `down`: it cannot be reached. `busy`: as many as it allows are under way. `refused`: addresses
-    that it never takes. `mute`: what it takes it does not confirm. `loses`: what it does not
-    confirm has not gone out either. `blind`: it cannot tell what became of a message.
+    that it never takes. `mute`: so many of the next messages it does not confirm. `loses`: what it
+    does not confirm has not gone out either. `blind`: it cannot tell what became of a message.
     """
 
     clock: Clock
@@ -31,7 +31,7 @@ class FakeNotifier:
     stopped: list[str] = field(default_factory=list)  # refs, in order
     down: bool = False
     busy: bool = False
-    mute: bool = False
+    mute: int = 0
     loses: bool = False
     blind: bool = False
     refused: set[str] = field(default_factory=set)
@@ -47,9 +47,10 @@ class FakeNotifier:
             raise Busy("every channel is in use")
         if notification.address in self.refused:
             raise PermanentFailure("this address is refused")
-        if not (self.mute and self.loses):
+        is_mute, self.mute = self.mute > 0, max(self.mute - 1, 0)
+        if not (is_mute and self.loses):
             self.network.append(Sent(at=self.clock.now(), notification=notification))
-        if self.mute:
+        if is_mute:
             raise SendUnknown("no answer came")
 
     async def find(self, ref: str) -> Trace:

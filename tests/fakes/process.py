@@ -63,14 +63,17 @@ class Machine:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._process = Process()
-        self._open: list[sqlite3.Connection] = []
+        self._open: list[_Connection] = []
         with mock.patch.object(sqlite, "connect", self._connect):
             self._engines = engine._engines(engine.driver_url(f"sqlite:///{path}"))
 
     async def _connect(self, path: Path, *, busy_timeout_s: float) -> "_Connection":
-        made = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+        def connector() -> sqlite3.Connection:
+            return sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+
+        made = _Connection(connector, self._process)
         self._open.append(made)
-        return await _Connection(lambda: made, self._process)
+        return await made
 
     def install(self, template: Path) -> None:
         """Replace what is on the disk by a copy of `template`."""
@@ -84,13 +87,13 @@ class Machine:
         self._process = process
         database = Database(f"sqlite:///{self.path}", clock=clock)
         try:
-            with mock.patch.object(engine, "_engines", lambda _: self._engines):
+            with mock.patch.object(engine, "_engines", return_value=self._engines):
                 await database.open()
             yield database
         finally:
             process.dead = True  # whatever still runs gets no further
             for each in self._open:
-                each.close()
+                each.stop()
             self._open.clear()
             for kept in self._engines:
                 await kept.dispose(close=False)
@@ -125,5 +128,7 @@ class _Connection(sqlite._Connection):
         self.stop()
 
     def stop(self) -> None:
-        """Let go of the connection; `Machine` closes it."""
-        self._connection = None
+        """Close it at once; whatever is not committed is undone."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

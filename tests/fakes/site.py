@@ -94,11 +94,15 @@ def _pages() -> Pages:
 async def running_site(
     *,
     routes: Iterable[Route] = (),
+    make_routes: Callable[[Pages], Iterable[Route]] | None = None,
     make_api: Callable[[Live], Api] | None = None,
     board: FakeBoard | None = None,
     **settings: Any,
 ) -> AsyncIterator[Site]:
-    """Run the pages, and the API if one is made; `settings` are those of the section `http`."""
+    """Run the pages, and the API if one is made; `settings` are those of the section `http`.
+
+    `make_routes` makes further pages.
+    """
     options = HttpSettings(**{"port": free_port(), "public_status": True} | settings)
     board = board or FakeBoard()
     accounts, signals, clock = FakeAccounts(), Signals(), SystemClock()
@@ -117,6 +121,7 @@ async def running_site(
             *status.routes(options, pages=pages, live=live, health=lambda: board.health),
             *login.routes(pages, accounts, clock),
             *routes,
+            *(make_routes(pages) if make_routes else ()),
             *(api.routes(make_api(live)) if make_api else ()),
         ],
         accounts=accounts,

@@ -40,6 +40,7 @@ async def test_who_accepts_by_a_key_is_expected_and_proves_the_arrival(desk: Des
     assert await desk.press("zhao", "1") == "taken"
     assert desk.told()[-1] == (REQUESTER, Medium.TEXT, Reason.CODE)
     assert desk.network[-1].notification.facts["engineer"] == "zhao"
+    assert SendState.TAKEN in (await desk.sent_states(ticket)).values()
     await step(desk, ticket, Step.SET_OUT)
     await step(desk, ticket, Step.ARRIVE, code(desk))
     await step(desk, ticket, Step.FINISH)

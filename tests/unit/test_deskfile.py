@@ -497,6 +497,15 @@ def test_every_mistake_is_told_at_once_with_its_place() -> None:
         (desk(engineers=[{"key": "x", "page": ["call after 2"]}]), "engineers.x.page.0: must be a"),
         (desk(engineers=[{"key": "x", "pin": "12"}]), "engineers.x.pin: '12' is not of the form"),
         (desk(engineers=[{"key": "x", "text": "8002"}]), "engineers.x.text: '8002' is not a tele"),
+        (
+            desk(
+                engineers=[
+                    {"key": "x", "text": "138-0000-0001"},
+                    {"key": "y", "number": "+86 13800000001"},
+                ]
+            ),
+            "engineers.y: +8613800000001 already belongs to engineers.x",
+        ),
         (desk(engineers=[{"key": "x", "kind": "cook"}]), "engineers.x.kind: Input should be"),
         (
             desk(rotations=[{"key": "r", "members": ["li", {"engineer": "lee"}]}]),
@@ -536,6 +545,12 @@ def test_every_mistake_is_told_at_once_with_its_place() -> None:
 )
 def test_a_mistake_is_told_with_its_place(document: dict[str, Any], line: str) -> None:
     assert any(found.startswith(line) for found in errors(document)), errors(document)
+
+
+def test_one_number_may_ring_and_take_texts() -> None:
+    number = "138 0000 0001"
+    both = {"key": "wang", "name": "王伟", "number": number, "text": number.replace(" ", "")}
+    assert parse(desk(engineers=[both])).plan().engineers[0].text == "+8613800000001"
 
 
 def test_a_file_that_cannot_be_read_is_told_with_its_path(tmp_path: Path) -> None:

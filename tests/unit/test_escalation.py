@@ -1289,3 +1289,43 @@ TestAccidents.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+def test_who_answers_a_text_is_not_rung_any_longer() -> None:
+    rules = {"wang": (Rule(medium=CALL), Rule(medium=TEXT, after=minutes(1)))}
+    drill = Drill(context(rules=rules))
+    drill.report(Outcome.SENT)
+    drill.wait(1)
+    event = Acknowledged(person="wang", generation=drill.state.generation, how="text")
+    effects = drill.send(event)
+    stopped = [ref for effect in effects if isinstance(effect, StopOthers) for ref in effect.refs]
+    assert stopped == [f"page-{FACTS.ticket}-1-wang-call"]
+
+
+def test_the_call_in_which_somebody_takes_it_is_not_cut_off() -> None:
+    drill = Drill(context())
+    drill.report(Outcome.SENT)
+    effects = drill.take("wang")
+    assert not [effect for effect in effects if isinstance(effect, StopOthers)]
+
+
+def test_hurrying_at_the_last_step_does_not_put_off_the_next_round() -> None:
+    policy = replace(LADDER, steps=(Step(targets=(Target(whom=Whom.FLOOR),)),), rounds=3)
+    drill = Drill(context(), policy=policy)
+    drill.wait(3)
+    drill.escalate()
+    drill.wait(2)
+    assert drill.told() == ["0 floor call", "5 floor call"]
+
+
+def test_tickets_that_wait_for_a_page_go_on_waiting_when_its_acknowledgement_expires() -> None:
+    drill = Drill(context())
+    drill.report(Outcome.SENT)
+    before = open_page(drill.state)
+    drill.take("wang")
+    drill.wait(61)
+    assert drill.state.phase is Phase.PAGING
+    after = open_page(drill.state)
+    assert before is not None
+    assert after is not None
+    assert after.paged_at == before.paged_at

@@ -1,6 +1,7 @@
 """Word order of what is spoken, in both languages; every sound has a text."""
 
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -30,13 +31,14 @@ def progress(
     engineer: str | None = "wang",
     promise_at: datetime | None = None,
     overdue: bool = False,
+    promise: Promise = Promise.ANSWER,
 ) -> Progress:
     return Progress(
         number="26112000011",
         state=state,
         engineer=engineer,
         engineer_name=engineer,
-        promise=Promise.REMOTE if promise_at else Promise.NONE,
+        promise=promise if promise_at else Promise.NONE,
         promise_at=promise_at,
         overdue=overdue,
         zone=ZONE,
@@ -76,6 +78,22 @@ def test_progress_says_state_engineer_and_promise() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("promise", "said"),
+    [
+        (Promise.ANSWER, "promise-is"),
+        (Promise.FIRST_UPDATE, "promise-is"),
+        (Promise.REMOTE, "promise-is"),
+        (Promise.ARRIVAL, "promise-arrival"),
+        (Promise.RESOLUTION, "promise-resolution"),
+    ],
+)
+def test_what_happens_until_then_is_said_as_it_was_promised(promise: Promise, said: str) -> None:
+    one = progress(promise_at=shanghai(20, 15, 0), promise=promise)
+    assert told(one, "en").endswith(f" {said} today n-3 pm")
+    assert told(replace(one, overdue=True)).endswith("person-wang promise-overdue")
+
+
 def test_ticket_without_an_engineer_says_so_once() -> None:
     assert told(progress(State.NEW, engineer=None)) == "progress-is state-new promise-none"
     assert "nobody-yet" in told(progress(State.PENDING, engineer=None))
@@ -109,11 +127,12 @@ def test_number_without_a_sound_is_refused(number: int) -> None:
 def test_everything_that_is_said_has_a_text(state: State, language: str) -> None:
     table = tomllib.loads(PROMPTS.read_text(encoding="utf-8"))["contactd"]
     variants = [
-        progress(state, engineer, at, overdue)
-        for engineer, at, overdue in product(
+        progress(state, engineer, at, overdue, promise)
+        for engineer, at, overdue, promise in product(
             [None, "wang"],
             [None, *(shanghai(20, 15, 20) + timedelta(days=31 * n) for n in range(12))],
             [False, True],
+            set(Promise) - {Promise.NONE},
         )
     ]
     for one in variants:

@@ -83,7 +83,7 @@ def holiday_file(shell: Shell, text: str) -> str:
 
 def test_explain_shows_the_contract_s_clock_by_the_site_s_hours(shell: Shell) -> None:
     printed = shell.run("explain", opened(shell))
-    assert "contract gold.1, calendar office.1" in printed
+    assert "contract gold.1; calendar office.1" in printed
     # Six hours on Friday, nine on Monday, Tuesday and Wednesday, three on Thursday.
     assert ", due 2026-12-31 12:00:00\n" in printed
     assert " counted by office\n" in printed

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from contactd.__main__ import main
 from contactd.clock import SystemClock
 from contactd.lab.daemon import toml
+from contactd.routing import deskfile
 from contactd.store.accounts import Accounts, Identity
 from contactd.store.engine import Database
 from contactd.store.ledger import Ledger, LedgerDay
@@ -23,10 +24,12 @@ from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Out
 from contactd.tickets.model import TicketPolicy
 from contactd.tickets.people import Role
 from contactd.tickets.service import TicketService
+from contactd.tickets.states import Action
 from tests.fakes import config
 from tests.fakes.clock import FakeClock
+from tests.fakes.desk import Desk
 from tests.fakes.records import Recorder
-from tests.fakes.rota import FROM_GZ, desk_document
+from tests.fakes.rota import FROM_GZ, FROM_SZ, desk_document
 
 T = TypeVar("T")
 
@@ -297,6 +300,42 @@ def test_explain_tells_the_whole_story_of_a_ticket(shell: Shell) -> None:
         " 0:00:09 counted by always",
         "  journal: whole",
     ]
+
+
+def test_explain_says_who_was_told_and_what_was_written(shell: Shell) -> None:
+    """What strangers wrote cannot write anywhere else on an operator's terminal."""
+
+    async def two_hours() -> str:
+        clock = FakeClock(datetime.now(UTC) - timedelta(hours=3))
+        database = Database(shell.url, clock=clock)
+        async with database.running():
+            desk = Desk(database, clock)
+            await desk.load_file(deskfile.read(shell.desk_file))
+            ticket = await desk.write(FROM_SZ, text="打印机\x1b[2J坏了\nHelp!")
+            await desk.fast_forward(timedelta(hours=2))
+            await desk.press("chen", "4")
+            note = "备件\n\x1b]0;owned\x07明天到"
+            await desk.tickets.act(ticket, Action.HOLD, actor="engineer:chen", note=note)
+            await desk.tickets.assign_team(ticket, "field", actor="user:amy")
+        return ticket
+
+    printed = shell.run("explain", asyncio.run(two_hours()))
+    lines = printed.splitlines()
+    assert lines[1] == "  team field; 打印机 [2J坏了 Help!"
+    assert not set(printed) & {"\x1b", "\x07"}
+    said = [re.split(r" {2,}", line.strip(), maxsplit=4)[2:] for line in lines]
+    assert ["system", "escalation.told", "people chen; step 0; round 1; generation 1"] in said
+    assert ["engineer:chen", "on_my_way"] in said
+    assert ["engineer:chen", "held", "note 备件 ]0;owned 明天到"] in said
+    assert re.search(r"clock\.breached  metric answer; .*at \d{4}-\d\d-\d\d [\d:]{8}; .*", printed)
+    assert "; goal 0:30:00; calendar always; warnings 50, 75, 90; pausable no\n" in printed
+    # The floor is told every five minutes in the end: one line says so.
+    place = next(n for n, line in enumerate(lines) if "more like it" in line)
+    assert re.fullmatch(r" {7}… \d+ more like it …", lines[place])
+    assert all("people floor; step 6; " in lines[near] for near in (place - 1, place + 1))
+    assert sum("people floor; step 6; " in line for line in lines) == 2
+    assert re.search(r"(?m)^  call to floor \(new\): \w+ \d\d times, last [\d-]{10} ", printed)
+    assert re.search(r"(?m)^  call to chen \(new\): taken [\d-]{10} [\d:]{8}$", printed)
 
 
 def test_explain_finds_a_journal_that_somebody_changed(shell: Shell) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import delete, insert, select
 from contactd.errors import PermanentFailure, TemporaryFailure
 from contactd.routing import rota
 from contactd.routing.deskfile import parse
-from contactd.routing.oncall import Why, next_duties, on_duty
+from contactd.routing.oncall import Duties, Why, next_duties, on_duty
 from contactd.routing.rota import Cause, Span
 from contactd.service import HealthState
 from contactd.store import duty
@@ -307,6 +307,24 @@ async def test_while_the_database_is_away_the_last_duties_go_on_counting(
             await ask
     await database.open()
     assert await from_file() == loaded
+
+
+async def test_duty_is_read_again_only_when_somebody_has_changed_it_or_the_hour_is_over(
+    database: Database, clock: FakeClock
+) -> None:
+    read = LastDuties(database, clock)
+    assert await read() == Duties()
+    await load_desk(database, small_desk(sites=("gz",)), clock)
+    first = await read()
+    clock.advance(timedelta(minutes=59))
+    assert await read() is first
+    await load_desk(database, small_desk(), clock)
+    second = await read()
+    assert [site.key for site in second.sites] == ["gz", "sz", "zh"]
+    clock.advance(timedelta(minutes=59))
+    assert await read() is second
+    clock.advance(timedelta(minutes=2))
+    assert await read() is not second
 
 
 # Events

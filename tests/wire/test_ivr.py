@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from contactd.errors import TemporaryFailure
+from contactd.routing.clocks import Metric
 from contactd.settings import AgiSettings
 from contactd.store.desk import load_desk
 from contactd.store.engine import Database
@@ -19,6 +20,7 @@ from contactd.tickets.service import TicketService
 from contactd.tickets.states import Action
 from tests.fakes.agi import Caller, header
 from tests.fakes.clock import FakeClock
+from tests.fakes.promised import promise
 from tests.fakes.rota import FROM_GZ, STRANGER, VIP, small_desk
 from tests.fakes.site import free_port
 
@@ -36,6 +38,7 @@ class Desk:
     """The dialplan's questions, call by call."""
 
     def __init__(self, database: Database, tickets: TicketService, clock: FakeClock) -> None:
+        self.database = database
         self.views = Views(database, clock)
         self.tickets = tickets
         self.clock = clock
@@ -50,6 +53,10 @@ class Desk:
             page_answer=self._page_answer, confirm_answer=self._confirm_answer, clock=self.clock,
             default_queue="desk",
         )  # fmt: skip
+
+    async def promise(self, ticket: str, metric: Metric) -> None:
+        due_at = self.clock.now() + timedelta(minutes=30)
+        await promise(self.database, ticket, metric, due_at)
 
     async def _page_answer(self, ref: str, digit: str, pin: str) -> str:
         self.paged.append((ref, digit, pin))
@@ -177,6 +184,7 @@ async def test_a_call_that_was_never_filed_is_filed_when_key_1_is_pressed(desk: 
 
 async def test_a_caller_is_told_of_the_ticket_they_had_before_this_call(desk: Desk) -> None:
     first = (await desk.ask("arrive", DID))[1]
+    await desk.promise(first, Metric.ANSWER)
     await desk.tickets.take(first, "wang", how="web")
     desk.clock.advance(timedelta(hours=5))
     await desk.ask("arrive", DID, call=2)
@@ -210,13 +218,21 @@ async def test_a_wrong_number_is_unknown(desk: Desk) -> None:
 
 async def test_the_time_is_said_in_the_callers_language(desk: Desk) -> None:
     ticket = (await desk.ask("arrive", DID))[1]
+    await desk.promise(ticket, Metric.ANSWER)
     said = {
         language: (await desk.ask("progress", ticket, language=language))[2].split("&")[-4:]
         for language in ("zh", "en")
     }
-    # 10:30 in Shanghai, half an hour after the call.
+    # 10:30 in Shanghai.
     assert said["zh"] == ["contactd/n-10", "contactd/oclock", "contactd/n-30", "contactd/minutes"]
     assert said["en"] == ["contactd/today", "contactd/n-10", "contactd/n-30", "contactd/am"]
+
+
+async def test_who_waits_for_an_engineer_is_told_when_they_come(desk: Desk) -> None:
+    ticket = (await desk.ask("arrive", DID))[1]
+    assert "contactd/promise-none" in (await desk.ask("progress", ticket))[2]
+    await desk.promise(ticket, Metric.ARRIVAL)
+    assert "contactd/promise-arrival&contactd/today&" in (await desk.ask("progress", ticket))[2]
 
 
 # calls to people

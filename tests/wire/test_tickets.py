@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import delete, event, func, insert, select, text, update
 
 from contactd.errors import ActionNotAllowed, NotFound, TemporaryFailure
+from contactd.routing.clocks import Metric
+from contactd.routing.clocks import State as ClockState
 from contactd.signals import Topic
 from contactd.store.engine import Database
 from contactd.store.schema import (
@@ -44,6 +46,7 @@ from contactd.tickets.ports import Conflict
 from contactd.tickets.service import TicketService
 from contactd.tickets.states import Action, State
 from tests.fakes.clock import FakeClock
+from tests.fakes.promised import promise
 
 START = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)  # ten in the morning in Shanghai
 CALLER = "13912345678"
@@ -493,28 +496,45 @@ async def test_a_ticket_that_is_closed_cannot_be_taken(tickets: TicketService) -
     assert not await tickets.take(filed.ticket, "wang", how="page")
 
 
-@pytest.mark.usefixtures("desk")
 async def test_progress_tells_what_was_promised_next(
-    tickets: TicketService, clock: FakeClock
+    tickets: TicketService, database: Database, clock: FakeClock
 ) -> None:
+    """The first of the clocks that run, but for whether an engineer accepts to be sent."""
     filed = await tickets.receive(call())
+    unpromised = await tickets.progress(filed.ticket)
+    assert unpromised is not None
+    assert (unpromised.promise, unpromised.promise_at) == (Promise.NONE, None)
+    assert not unpromised.overdue
+    soon = START + timedelta(minutes=20)
+    await promise(database, filed.ticket, Metric.OFFER, START + timedelta(minutes=1))
+    await promise(database, filed.ticket, Metric.RESOLUTION, START + timedelta(hours=8))
+    await promise(database, filed.ticket, Metric.ARRIVAL, START + timedelta(hours=4))
+    await promise(database, filed.ticket, Metric.REMOTE, None, state=ClockState.PAUSED)
+    await promise(database, filed.ticket, Metric.ANSWER, START, state=ClockState.STOPPED)
+    await promise(database, filed.ticket, Metric.FIRST_UPDATE, soon)
     progress = await tickets.progress(" ".join(filed.ticket))
     assert progress is not None
-    assert (progress.promise, progress.overdue) == (Promise.ANSWER, False)
-    assert progress.promise_at == START + timedelta(minutes=30)
-    assert progress.zone == "Asia/Shanghai"
-    clock.advance(timedelta(minutes=31))
-    overdue = await tickets.progress(filed.ticket)
-    assert overdue == replace(progress, overdue=True)
-    await tickets.take(filed.ticket, "wang", how="web")
+    assert (progress.promise, progress.promise_at) == (Promise.FIRST_UPDATE, soon)
+    assert (progress.zone, progress.overdue) == ("Asia/Shanghai", False)
+    clock.advance(timedelta(minutes=20))
+    assert await tickets.progress(filed.ticket) == replace(progress, overdue=True)
+
+
+async def test_a_promise_that_was_broken_is_late_though_time_was_added(
+    tickets: TicketService, database: Database
+) -> None:
+    filed = await tickets.receive(call())
+    due_at = START + timedelta(hours=1)
+    await promise(database, filed.ticket, Metric.ARRIVAL, due_at, breached_at=START)
     progress = await tickets.progress(filed.ticket)
     assert progress is not None
-    assert progress.promise is Promise.REMOTE
-    assert progress.promise_at == START + timedelta(hours=2)
-    await tickets.act(filed.ticket, Action.RESOLVE, actor="engineer:wang")
-    progress = await tickets.progress(filed.ticket)
-    assert progress is not None
-    assert (progress.promise, progress.promise_at) == (Promise.NONE, None)
+    assert (progress.promise, progress.promise_at) == (Promise.ARRIVAL, due_at)
+    assert progress.overdue
+
+
+def test_all_that_can_be_promised_to_a_requester_has_a_name() -> None:
+    known = {each.value for each in Promise} - {Promise.NONE.value}
+    assert known == {metric.value for metric in Metric} - {Metric.OFFER.value}
 
 
 @pytest.mark.parametrize("keyed", ["", "1", "26112000018", "12345678901", "x" * 500])

@@ -301,3 +301,8 @@ async def test_people_are_those_of_the_file_and_those_who_called(
         ("", "", ("+8613700000001",)),
     ]
     assert len(await views.people(limit=1)) == 1
+
+
+async def test_names_are_those_of_the_keys_that_are_known(views: Views) -> None:
+    assert await views.names({"wang", "ceo", "nobody", "a\0b"}) == {"wang": "王伟", "ceo": "梁总"}
+    assert await views.names(()) == {}
