@@ -40,16 +40,21 @@ class Fresh(Generic[T]):
         self._read = read
         self._clock = clock
         self._last: tuple[datetime, T] | None = None
+        self._forgotten = 0  # how often: what is being read meanwhile is old, too
         self._turn = asyncio.Lock()  # who comes while it is being read waits for that
 
     async def __call__(self) -> T:
         async with self._turn:
             now = self._clock.now()
-            if self._last is None or not now - FRESH_FOR < self._last[0] <= now:
-                self._last = (now, await self._read())
-            return self._last[1]
+            if self._last is not None and now - FRESH_FOR < self._last[0] <= now:
+                return self._last[1]
+            forgotten = self._forgotten
+            found = await self._read()
+            self._last = (now, found) if forgotten == self._forgotten else None
+            return found
 
     def forget(self) -> None:
+        self._forgotten += 1
         self._last = None
 
 

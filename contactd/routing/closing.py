@@ -57,20 +57,28 @@ class Step:
 
 
 def next_step(journal: Iterable[Entry], closing: Closing) -> Step | None:
-    """Return what comes next for a ticket that waits for its requester's word, else None."""
-    resolved_at, asked, state = None, 0, ""
+    """Return what comes next for a ticket that waits for its requester's word, else None.
+
+    However late it is looked at, there is `remind_after` between one question and the next, and
+    before the end. Who writes meanwhile has the whole time again.
+    """
+    since, asked_at, asked, state = None, None, 0, ""
     for entry in journal:
         state = entry.state
         if entry.action == "resolved":
-            resolved_at, asked = entry.at, 0
+            since, asked_at, asked = entry.at, None, 0
+        elif entry.action == "contact.added" and since is not None:
+            since = entry.at
         elif entry.action == ASKED:
-            asked += 1
-    if resolved_at is None or state != State.RESOLVED:
+            asked_at, asked = entry.at, asked + 1
+    if since is None or state != State.RESOLVED:
         return None
-    if asked > closing.reminders:
-        return Step(act=Act.CLOSE, due_at=resolved_at + closing.close_after)
-    due_at = resolved_at + asked * closing.remind_after
-    return Step(act=Act.REMIND if asked else Act.ASK, due_at=due_at)
+    if asked_at is None:
+        return Step(act=Act.ASK, due_at=since)
+    is_last = asked > closing.reminders
+    wait = closing.close_after if is_last else asked * closing.remind_after
+    due_at = max(since + wait, asked_at + min(closing.remind_after, wait))
+    return Step(act=Act.CLOSE if is_last else Act.REMIND, due_at=due_at)
 
 
 def may_call(at: datetime, zone: str) -> datetime:

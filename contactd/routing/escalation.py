@@ -920,6 +920,8 @@ def _speaks_for(work: _Work) -> Group | None:
     facts = state.facts
     if group is None or not facts.symptom or group.ticket == facts.ticket:
         return None
+    if ":" in group.taken_by:
+        return None  # a user of the pages, who cannot be given the others
     same = (group.site, group.symptom) == (facts.site, facts.symptom)
     recent = work.now - group.paged_at < state.policy.group_within
     if same and group.priority <= facts.priority and (recent or group.ticket == state.leader):
@@ -994,6 +996,9 @@ def _accept(work: _Work, person: str, *, how: str) -> None:
 
 
 def _passed_on(work: _Work, event: Passed) -> None:
+    if event.person in work.state.passed:
+        _ignore(work, event, "again")
+        return
     work.rise()
     work.record("passed", actor=_ENGINEER + event.person)
     if event.person == FLOOR:

@@ -4,12 +4,13 @@ Each use case is one transaction around a decision of `following`; messages are 
 them, never inside one.
 """
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from contactd.clock import Clock
 from contactd.errors import PermanentFailure, TemporaryFailure
@@ -17,8 +18,10 @@ from contactd.log import get_logger
 from contactd.metrics import BREACHES, DUPLICATES, PAGES
 from contactd.routing import escalation as ladder
 from contactd.routing.clocks import Clock as PromiseClock
+from contactd.routing.closing import may_call
 from contactd.routing.escalation import Escalation, Outcome, Phase
 from contactd.routing.following import (
+    DISPATCH_LOST,
     Case,
     Follow,
     Message,
@@ -42,6 +45,7 @@ from contactd.routing.notify import (
 from contactd.routing.terms import Terms
 from contactd.routing.wallclock import ANYWHERE
 from contactd.signals import Topic
+from contactd.tickets import model
 from contactd.tickets.contact import Medium
 from contactd.tickets.dispatching import Step as DispatchStep
 from contactd.tickets.events import (
@@ -53,6 +57,7 @@ from contactd.tickets.events import (
     NoticesStopped,
     TicketDue,
 )
+from contactd.tickets.journal import SYSTEM
 from contactd.tickets.model import ENGINEER
 from contactd.tickets.people import Address
 from contactd.tickets.ports import UnitOfWork
@@ -183,6 +188,7 @@ class FollowUp:
         self._settings = settings
         self._on_commit = on_commit
         self._looking = Together(self._look, key=lambda ticket: ticket, most=MOST_TOGETHER)
+        self._hearing = Together(self._hear_together, key=_first, most=MOST_TOGETHER)
 
     # What comes due
 
@@ -217,16 +223,22 @@ class FollowUp:
         await self._hear(ringing, ladder.DutyChanged())
 
     async def _hear(self, ticket_ids: Collection[int], event: ladder.Event) -> None:
-        if not ticket_ids:
-            return
+        """Let the ladders of these tickets hear of it; one that fails holds up no other."""
+        asked = [self._hearing.ask((ticket_id, event)) for ticket_id in ticket_ids]
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+
+    async def _hear_together(self, asked: Sequence[tuple[int, ladder.Event]]) -> list[None]:
         world = await self._world()
         async with self._new_work() as work:
-            for ticket_id in ticket_ids:
+            for ticket_id, event in asked:
                 case = await work.routing.case(ticket_id)
                 if case is not None and case.escalation is not None:
                     await self._store(work, case, heard(case, event, world))
             await work.commit()
         self._tell()
+        return [None] * len(asked)
 
     async def _world(self) -> World:
         now, watch = self._clock.now(), await self._watch()
@@ -250,6 +262,8 @@ class FollowUp:
             for entry in found.entries:
                 if entry.action == "clock.breached":
                     BREACHES.labels(metric=entry.body["metric"]).inc()
+        if found.trouble:
+            log.error("clocks.senseless", ticket=case.ticket.number, reason=found.trouble)
         if (found.escalation, found.seen) != (case.escalation, case.seen):
             await routing.save_escalation(ticket_id, found.escalation, found.seen)
         if found.clocks is not None:
@@ -294,21 +308,36 @@ class FollowUp:
             in_hand = found.state is SendState.SENDING and now - found.updated_at < IN_HAND
             if is_wanted and in_hand:
                 raise TemporaryFailure("it is being sent, or was when somebody died")
+            if is_wanted and (later := _not_before(found.notification, now)) > now:
+                work.emit(Due(event=NoticeDue(ref=ref), due_at=later))
+                await work.commit()
+                return None
             state = SendState.SENDING if is_wanted else SendState.STOPPED
             await work.routing.note([ref], state, now)
             await work.commit()
         return found if is_wanted else None
 
     async def _is_wanted(self, work: RoutingWork, found: StoredNotice) -> bool:
-        """Return whether a page's ladder still wants it sent."""
+        """Return whether its ladder, or the requester's ticket, still wants it sent."""
+        case = await work.routing.case(found.ticket_id)
+        if found.notification.reason in _WHILE_RESOLVED:
+            return case is not None and case.ticket.state is State.RESOLVED
         if not found.generation:
             return True
-        case = await work.routing.case(found.ticket_id)
         notice = _notice(case, found.notification.ref)
         if case is None or case.escalation is None or notice is None:
             return False
         has_answered = {*case.escalation.acks, *case.escalation.passed}
-        return notice.outcome in _WANTED and notice.person not in has_answered
+        # While the medium was away another turn may have come: one message is enough.
+        is_last = (
+            notice
+            == [
+                each
+                for each in case.escalation.notices
+                if (each.person, each.medium) == (notice.person, notice.medium)
+            ][-1]
+        )
+        return is_last and notice.outcome in _WANTED and notice.person not in has_answered
 
     async def _look_up(self, found: StoredNotice, notifier: Notifier) -> None:
         """Ask whether it has gone out; send it if it has not, and in the end if nobody knows."""
@@ -414,8 +443,29 @@ class FollowUp:
             if case is not None and outcome is not None:
                 event = ladder.Reported(ref=ref, outcome=outcome)
                 await self._store(work, case, heard(case, event, world))
+            if state is SendState.FAILED and not found.generation:
+                await self._not_told(work, found)
             await work.commit()
         self._tell()
+
+    async def _not_told(self, work: RoutingWork, found: StoredNotice) -> None:
+        """Say on the ticket that a message outside of a ladder can never reach its recipient."""
+        page, ticket = found.notification, await work.tickets.find(found.ticket_id)
+        bodies: Mapping[Reason, tuple[str, dict[str, Any]]] = {
+            Reason.ASSIGNED: (HAND_OVER_DECLINED, {"reason": "not reached"}),
+            Reason.DISPATCH: (
+                DISPATCH_LOST,
+                {"engineer": page.recipient, "dispatch": int(page.facts.get("dispatch", 0))},
+            ),
+        }
+        if ticket is None or page.reason not in bodies:
+            return
+        action, body = bodies[page.reason]
+        noted = model.note(ticket, action, actor=SYSTEM, body=body, now=self._clock.now())
+        ticket, entries = model.sealed(noted.ticket, noted.entries)
+        await work.tickets.save([ticket])
+        await work.tickets.append([(ticket.id, entry) for entry in entries])
+        work.emit(TicketDue(ticket_id=ticket.id))
 
     # Answers
 
@@ -451,15 +501,23 @@ class FollowUp:
         return await self._take(found, digit, medium)
 
     async def _pass_on(self, found: StoredNotice) -> None:
+        """Let the others hear first: a crash before it is noted costs nobody the page."""
         person = found.notification.recipient
-        await self._settle(found, SendState.PASSED)
         if found.generation:
             if not await self.give_back(found.ticket_id, person):
-                event = ladder.Passed(person=person, generation=found.generation)
+                generation = await self._generation(found)
+                event = ladder.Passed(person=person, generation=generation)
                 await self._hear([found.ticket_id], event)
         elif found.notification.reason is Reason.ASSIGNED:  # off duty: no ladder goes on by itself
             actor = ENGINEER + person
             await self._tickets.note(found.ticket_id, HAND_OVER_DECLINED, actor=actor, body={})
+        await self._settle(found, SendState.PASSED)
+
+    async def _generation(self, found: StoredNotice) -> int:
+        """Return the last one in which this message was wanted."""
+        async with self._new_work(reads_only=True) as work:
+            notice = _notice(await work.routing.case(found.ticket_id), found.notification.ref)
+        return notice.generation if notice is not None else found.generation
 
     async def give_back(self, ticket_id: int, person: str) -> bool:
         """Have others told of a ticket that `person` has and cannot go on with.
@@ -553,6 +611,20 @@ class FollowUp:
 _IN_HAND: Final = frozenset({State.IN_PROGRESS, State.PENDING})
 # Outcomes of a page's notice at which it may still have to be sent.
 _WANTED: Final = frozenset({Outcome.QUEUED, Outcome.UNKNOWN, Outcome.DOUBTFUL})
+
+
+_WHILE_RESOLVED: Final = frozenset({Reason.SOLVED, Reason.REMINDER})
+
+
+def _not_before(notification: Notification, now: datetime) -> datetime:
+    """Return when it may be sent: a requester is not rung at night because the PBX was away."""
+    if notification.recipient != REQUESTER or notification.medium is not Medium.CALL:
+        return now
+    return may_call(now, notification.facts.get("zone", "UTC"))
+
+
+def _first(asked: tuple[int, ladder.Event]) -> int:
+    return asked[0]
 
 
 def _notice(case: Case | None, ref: str) -> ladder.Notice | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from contactd.errors import ConfigurationError
 from contactd.routing import closing, needs, promises
 from contactd.routing.clocks import DUE, Clock
 from contactd.routing.escalation import (
@@ -60,6 +61,7 @@ from contactd.tickets.events import (
     NoticesStopped,
     TicketDue,
 )
+from contactd.tickets.journal import REQUESTER as REQUESTER_ACTOR
 from contactd.tickets.journal import SYSTEM, Draft, Entry, instant_text
 from contactd.tickets.model import ENGINEER, Decision, Ticket
 from contactd.tickets.people import MAIL, PHONE, Address
@@ -67,6 +69,7 @@ from contactd.tickets.phone import is_mobile
 from contactd.tickets.priority import Priority
 from contactd.tickets.states import OPEN, Action, State
 
+DISPATCH_LOST: Final = "dispatch.lost"  # the message to who was sent cannot reach them
 HURRIES_FROM: Final = 90  # percent of a promise's time at which who has the ticket is not enough
 _STALE: Final = timedelta(hours=1)  # of a ticket that nobody was ever paged for: only mentioned
 _NO_ROTA: Final = timedelta(minutes=1)
@@ -139,6 +142,7 @@ class Follow:
     stopped: tuple[str, ...]
     doubtful: tuple[str, ...]  # notifications whose outcome is unknown: to be looked up
     events: tuple[Due, ...]
+    trouble: str = ""  # why the clocks cannot be computed
 
 
 def present(duties: Duties, now: datetime) -> tuple[Duty, ...]:
@@ -150,17 +154,17 @@ def present(duties: Duties, now: datetime) -> tuple[Duty, ...]:
 def follow(case: Case, world: World) -> Follow:
     """Bring everything up to date with the ticket's journal.
 
-    Raises:
-        ValueError, ConfigurationError: the journal, or what was promised, makes no sense.
+    Should its clocks make no sense, they stay as they are and `trouble` says why: somebody has to
+    hear of the ticket all the same.
     """
     work = _Work(case=case, world=world, ticket=case.ticket, escalation=case.escalation)
-    clocks = promises.clocks(case.journal, world.terms)
+    clocks, trouble = _clocks(case.journal, world.terms)
     news = promises.news(case.journal, clocks, world.now)
     for found in news:
         work.write(found.action, SYSTEM, found.body)
     _consume(work)
     _meet(work)
-    for found in news:
+    for found in sorted(news, key=lambda each: -each.percent):
         if found.acts:
             _alarm(work, found)
     _close(work)
@@ -168,10 +172,18 @@ def follow(case: Case, world: World) -> Follow:
     if look_at is not None:
         work.look_again(look_at)
     result = work.result()
-    if result.entries:
-        clocks = promises.clocks((*case.journal, *result.entries), world.terms)
+    if result.entries and not trouble:
+        clocks, trouble = _clocks((*case.journal, *result.entries), world.terms)
     seen = case.ticket.journal_seq + len(result.entries)
-    return replace(result, clocks=clocks, seen=seen)
+    return replace(result, clocks=None if trouble else clocks, seen=seen, trouble=trouble)
+
+
+def _clocks(journal: Iterable[Entry], terms: Terms) -> tuple[promises.Clocks, str]:
+    """Return the clocks, or why there are none."""
+    try:
+        return promises.clocks(journal, terms), ""
+    except (ValueError, ConfigurationError) as error:
+        return (), str(error)
 
 
 def heard(case: Case, event: Event, world: World) -> Follow:
@@ -180,6 +192,9 @@ def heard(case: Case, event: Event, world: World) -> Follow:
         case=case, world=world, ticket=case.ticket, escalation=case.escalation, is_answer=True
     )
     work.tell(event)
+    is_taken = work.escalation is not None and work.escalation.phase is Phase.TAKEN
+    if is_taken and work.ticket.state not in OPEN:
+        work.tell(Progressed())  # of what is over nothing more can be written down
     return work.result()
 
 
@@ -193,6 +208,7 @@ class _Work:
     ticket: Ticket
     escalation: Escalation | None
     is_answer: bool = False  # to a page: the ticket does not know of it yet
+    is_hurried: bool = False
     drafts: list[Draft] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
@@ -513,6 +529,8 @@ def _assign(work: _Work, effect: Assign) -> None:
         decision = model.assign(ticket, person, how="page", now=work.world.now)
     if decision is not None:
         work.decide(decision)
+    if in_group and work.escalation is not None:  # nobody has rung them about this one: once
+        work.mention(person, Reason.ASSIGNED, f"by-{work.escalation.leader}", {})
 
 
 def _arm(work: _Work, effect: Arm) -> None:
@@ -583,6 +601,9 @@ def _taken(work: _Work, entry: Entry) -> None:
     escalation = work.escalation
     if escalation is None or entry.body.get("how") == "page":
         return
+    need, _ = needs.latest(work.case.journal, redial_within=work.world.redial_within)
+    if need is not None and not needs.meets(entry, need):
+        return  # it is told late: since then the requester has needed somebody again
     if escalation.phase is Phase.TAKEN:
         work.tell(Progressed())
         return
@@ -591,9 +612,15 @@ def _taken(work: _Work, entry: Entry) -> None:
     work.tell(Acknowledged(person=person, generation=escalation.generation, how=how))
 
 
-def _progressed(work: _Work, _entry: Entry) -> None:
-    if work.escalation is not None and work.escalation.phase is Phase.TAKEN:
-        work.tell(Progressed())
+def _progressed(work: _Work, entry: Entry) -> None:
+    """Somebody works on it: they have it if others are still told, and it does not expire."""
+    escalation = work.escalation
+    if escalation is None or entry.actor in (SYSTEM, REQUESTER_ACTOR):
+        return
+    if escalation.phase in (Phase.PAGING, Phase.ATTACHED):
+        person = entry.actor.removeprefix(ENGINEER)
+        work.tell(Acknowledged(person=person, generation=escalation.generation, how="work"))
+    work.tell(Progressed())
 
 
 def _over(work: _Work, _entry: Entry) -> None:
@@ -640,7 +667,12 @@ def _handed_over(work: _Work, entry: Entry) -> None:
     person = str(entry.body["engineer"])
     if any(duty.engineer.key == person for duty in work.world.present):
         work.begin(first=person)
-    elif not work.mention(person, Reason.ASSIGNED, str(entry.seq), {}):
+    elif work.mention(person, Reason.ASSIGNED, str(entry.seq), {}):
+        escalation = work.escalation
+        if escalation is not None and escalation.phase in (Phase.PAGING, Phase.ATTACHED):
+            generation = escalation.generation
+            work.tell(Acknowledged(person=person, generation=generation, how="hand_over"))
+    else:
         # The desk has decided so, and nobody else is woken; but somebody has to hear of it.
         work.write("hand_over.not_told", SYSTEM, {"engineer": person})
         if work.world.duties.sites:
@@ -686,8 +718,12 @@ def _called_off(work: _Work, entry: Entry) -> None:
 
 
 def _declined(work: _Work, entry: Entry) -> None:
-    """Have somebody else sent by who has the ticket, or else by the supervisor."""
     _settled(work, entry)
+    _send_another(work, entry)
+
+
+def _send_another(work: _Work, entry: Entry) -> None:
+    """Have somebody else sent by who has the ticket, or else by the supervisor."""
     number, person = str(entry.body["dispatch"]), str(entry.body["engineer"])
     engineer = work.engineer(person)
     facts = {"engineer": engineer.name if engineer else person}
@@ -717,6 +753,7 @@ def _ended(work: _Work, entry: Entry) -> None:
         work.decide(
             model.act(work.ticket, Action.CANCEL, actor=SYSTEM, note=note, now=work.world.now)
         )
+        work.tell(Resolved())
 
 
 _MEANS: Final[Mapping[str, Callable[[_Work, Entry], None]]] = {
@@ -732,6 +769,7 @@ _MEANS: Final[Mapping[str, Callable[[_Work, Entry], None]]] = {
     "dispatch.offered": _offered,
     "dispatch.accepted": _accepted,
     "dispatch.declined": _declined,
+    DISPATCH_LOST: _send_another,
     "dispatch.cancelled": _called_off,
     "dispatch.on_way": _progressed,
     "dispatch.arrived": _progressed,
@@ -749,18 +787,19 @@ _MEANS: Final[Mapping[str, Callable[[_Work, Entry], None]]] = {
 def _meet(work: _Work) -> None:
     """Begin to tell people if somebody has to hear of the ticket and nobody is being told."""
     need, is_open = needs.latest(work.case.journal, redial_within=work.world.redial_within)
-    if need is None or not is_open or work.ticket.state not in _NEEDY:
+    # Also of a ticket that is over: whoever called meanwhile has spoken to nobody.
+    if need is None or not is_open:
         return
     if need.due_at > work.world.now:
         work.look_again(need.due_at)
     elif not work.world.duties.sites:  # no rota is loaded: nobody can be told yet
-        work.look_again(work.world.now + _NO_ROTA)
+        # On the minute: however many looks there are, they become one.
+        work.look_again((work.world.now + _NO_ROTA).replace(second=0, microsecond=0))
     elif not _is_served(work, need):
         work.begin()
 
 
 _WORKED_ON: Final = frozenset({State.NEW, State.IN_PROGRESS, State.PENDING})
-_NEEDY: Final = _WORKED_ON | {State.RESOLVED}
 
 
 def _is_served(work: _Work, need: Need) -> bool:
@@ -788,7 +827,9 @@ def _alarm(work: _Work, found: promises.News) -> None:
     if escalation is None:
         if work.world.duties.sites and now - found.at < _STALE:
             work.begin()
-    elif escalation.started_at < now:  # a ladder that begins now needs no haste
+    elif escalation.started_at < now and not work.is_hurried:
+        # Several clocks hurry once, and a ladder that begins now needs no haste.
+        work.is_hurried = True
         work.tell(Escalated(by=SYSTEM, generation=escalation.generation))
 
 
@@ -847,4 +888,4 @@ def _ask(work: _Work, step: closing.Step) -> None:
         (*work.case.journal, *_as_entries(work)), work.world.terms.closing
     )
     if following is not None:
-        work.look_again(max(following.due_at, work.world.now))
+        work.look_again(following.due_at)

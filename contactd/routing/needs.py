@@ -49,7 +49,7 @@ def latest(journal: Iterable[Entry], *, redial_within: timedelta) -> tuple[Need 
         if entry.action == "call.answered":
             spoken.add(entry.body["contact"])
         _follow_line(in_line, entry)
-        if (meets := _MEETS.get(entry.action)) and need and meets(entry, need):
+        if need is not None and meets(entry, need):
             is_open = False
         arises = _ARISES.get(entry.action)
         found = arises(entry, spoken, redial_within) if arises else None
@@ -59,6 +59,12 @@ def latest(journal: Iterable[Entry], *, redial_within: timedelta) -> tuple[Need 
     if need is not None and need.reason is Reason.MISSED and in_line:
         need = replace(need, due_at=max(need.due_at, max(in_line.values()) + _IN_LINE))
     return need, is_open
+
+
+def meets(entry: Entry, need: Need) -> bool:
+    """Return whether an entry says that `need` is met: not what happened before it arose."""
+    check = _MEETS.get(entry.action)
+    return check is not None and check(entry, need)
 
 
 def _follow_line(in_line: dict[str, datetime], entry: Entry) -> None:

@@ -28,6 +28,7 @@ from contactd.store.schema import (
 )
 from contactd.store.upsert import upsert
 from contactd.tickets.contact import Medium
+from contactd.tickets.model import Ticket
 from contactd.tickets.people import Address
 from contactd.tickets.states import OPEN
 
@@ -139,18 +140,25 @@ class SqlRouting:
             requester=_requester(known_by),
             escalation=_escalation(stored),
             seen=stored["seen_seq"] if stored else 0,
-            group=await self._group(ticket.number, ticket.site, symptom(ticket)),
+            group=await self._group(ticket, stored["leader"] if stored else ""),
             codes={row.number: row.code for row in codes},
         )
 
-    async def _group(self, number: str, site: str, what: str) -> Group | None:
-        """Return the first open page of this site and symptom, but the ticket's own."""
-        if not what:
+    async def _group(self, ticket: Ticket, leader: str) -> Group | None:
+        """Return the open page that speaks for the ticket already, else the latest of its site
+        and symptom.
+        """
+        if not (what := symptom(ticket)):
             return None
-        asked = {"site": site, "symptom": what}
+        asked = {"site": ticket.site, "symptom": what}
         bodies = (await self._connection.execute(_SAME, asked)).scalars()
-        pages = (open_page(_ESCALATION.validate_python(body)) for body in bodies)
-        return next((page for page in pages if page and page.ticket != number), None)
+        pages = [
+            page
+            for body in bodies
+            if (page := open_page(_ESCALATION.validate_python(body))) is not None
+            and page.ticket != ticket.number
+        ]
+        return max(pages, key=lambda page: (page.ticket == leader, page.paged_at), default=None)
 
     async def save_escalation(
         self, ticket_id: int, escalation: Escalation | None, seen: int

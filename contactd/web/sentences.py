@@ -1,4 +1,4 @@
-"""What the entries of a ticket's journal say, in the words of one language (pure).
+"""What the entries of a ticket's journal say, in the words of one language.
 
 An entry is a sentence, made of its body where the body has what the sentence asks for, and a list
 of what else there is to know. An action nobody has words for is shown as it is written.
@@ -30,7 +30,11 @@ _AGO: Final = timedelta(seconds=1)  # a fact older than its entry by that much h
 _NO_PLACE: Final = "–"
 
 _PLACES: Final = re.compile(r"%\((\w+)\)s")
-_REASON: Final = re.compile(r"impact (\w+), urgency (\w+)( \(raised by one: VIP\))?")
+_REASON: Final = re.compile(  # as `tickets.priority` writes it
+    r"impact ({}), urgency ({})( \(raised by one: VIP\))?".format(
+        *("|".join(each.name.lower() for each in kind) for kind in (Impact, Urgency))
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,22 +113,16 @@ class Teller:
         return self.say(known[row.reason]) if row.reason in known else row.reason
 
     def reason(self, text: str) -> str:
-        """Return why a ticket has its priority: what `tickets.priority` wrote, in words."""
+        """Return why a ticket has its priority, in words; a reason nobody knows stays as it is."""
         found = _REASON.fullmatch(text)
-        try:
-            impact, urgency = (
-                (Impact[found[1].upper()], Urgency[found[2].upper()]) if found else (None, None)
-            )
-        except KeyError:
-            return text
-        if found is None or impact is None or urgency is None:
+        if found is None:
             return text
         told = N_("impact: %(impact)s, urgency: %(urgency)s")
         raised = N_("impact: %(impact)s, urgency: %(urgency)s (one higher: VIP)")
         return self.say(
             raised if found[3] else told,
-            impact=self.say(words.IMPACTS[impact]),
-            urgency=self.say(words.URGENCIES[urgency]),
+            impact=self.say(words.IMPACTS[Impact[found[1].upper()]]),
+            urgency=self.say(words.URGENCIES[Urgency[found[2].upper()]]),
         )
 
     def moment(self, at: datetime) -> str:

@@ -446,14 +446,14 @@ class Desk:
     def _check_timers(self, case: Case, armed: Any) -> None:
         """Whoever has to be told is told, or a timer is armed that will tell them."""
         escalation, ticket = case.escalation, case.ticket
-        if ticket.state not in OPEN:
-            assert escalation is None or escalation.phase is Phase.OVER, ticket.number
+        redial = timedelta(seconds=self.settings.hotline.redial_within_s)
+        _, is_open = needs.latest(case.journal, redial_within=redial)
+        if ticket.state not in OPEN and not is_open:
+            assert escalation is None or escalation.timer is None, ticket.number
             return
         keys = {row["dedup_key"] for row in armed}
         if escalation is not None and escalation.timer is not None:
             assert f"escalation-{escalation.timer.key}" in keys
-        redial = timedelta(seconds=self.settings.hotline.redial_within_s)
-        _, is_open = needs.latest(case.journal, redial_within=redial)
         if not is_open:
             return
         if escalation is not None and escalation.phase in (Phase.PAGING, Phase.ATTACHED):

@@ -123,9 +123,12 @@ def _messages(account: Account, other: Account) -> Counter[tuple[str, str]]:
 
 
 def _certain(account: Account, other: Account) -> list[Sent]:
-    """Return what went out, without what a medium could not tell in this account or the other."""
-    doubts = {_name(ref) for ref in account.town.doubts | other.town.doubts}
-    return [each for each in account.town.network if _name(each.notification.ref) not in doubts]
+    """Return what went out, but for pages of which a medium could not tell in one of the accounts.
+
+    A ladder goes on to others then. What belongs to no ladder is sent again.
+    """
+    doubts = {ref for ref in account.town.doubts | other.town.doubts if ref.startswith("page-")}
+    return [each for each in account.town.network if each.notification.ref not in doubts]
 
 
 def _name(ref: str) -> str:

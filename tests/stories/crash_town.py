@@ -62,6 +62,12 @@ class Town:
     _tries: Counter[str] = field(default_factory=Counter)
     _open_doubts: set[str] = field(default_factory=set)  # those not sent since
 
+    def begin(self, ref: str) -> None:
+        """Note that somebody begins to send `ref`, again perhaps."""
+        if ref in self._open_doubts:
+            self.repeats.append(ref)
+            self._open_doubts.discard(ref)
+
     def take(self, notification: Notification) -> None:
         """Be handed a message.
 
@@ -69,9 +75,6 @@ class Town:
             TemporaryFailure, PermanentFailure: as `Notifier.send`.
         """
         ref = notification.ref
-        if ref in self._open_doubts:
-            self.repeats.append(ref)
-            self._open_doubts.discard(ref)
         if (notification.recipient, notification.medium) in self.story.refuses:
             raise PermanentFailure("this address is refused")
         faults = self.story.faults(ref, notification.medium)
@@ -111,6 +114,7 @@ class Line:
         self._process = process
 
     async def send(self, notification: Notification) -> None:
+        self._town.begin(notification.ref)
         turns = self._town.story.turns(notification.ref)
         await self._process.step(f"send {notification.ref}", turns=turns)
         try:

@@ -4,8 +4,8 @@ import pytest
 
 from contactd.routing.notify import Reason
 from contactd.tickets.contact import Medium, Outcome
-from contactd.tickets.states import State
-from tests.fakes.desk import AT_GZ, AT_SZ, Desk, calm, minutes
+from contactd.tickets.states import Action, State
+from tests.fakes.desk import AT_GZ, AT_SZ, Desk, calm, hours, minutes
 
 
 async def test_a_caller_who_reached_nobody_is_called_back(desk: Desk) -> None:
@@ -158,5 +158,32 @@ async def test_a_contact_about_something_else_is_followed_up_on_its_own(desk: De
     assert desk.told(second) == [("chen", Medium.CALL, Reason.MISSED)]
 
 
+async def test_a_caller_whom_the_machine_serves_in_the_end_makes_no_more_phones_ring(
+    desk: Desk,
+) -> None:
+    waiting = await desk.ring(AT_GZ)
+    await desk.fast_forward(minutes(28))
+    ticket = await desk.hang_up(waiting, Outcome.SELF_SERVICE)
+    desk.forget()
+    await desk.fast_forward(minutes(20))
+    assert desk.told(ticket) == []
+
+
 def _always(engineer: str) -> dict[str, object]:
     return {"site": "gz", "tier": 1, "engineer": engineer, "start": "00:00", "end": "24:00"}
+
+
+async def test_who_was_in_the_line_when_the_ticket_was_closed_is_called_back_once(
+    desk: Desk,
+) -> None:
+    ticket = await desk.call(AT_GZ, answered_by="wang")
+    await desk.when(desk.tickets.act(ticket, Action.RESOLVE, actor="engineer:wang"))
+    waiting = await desk.ring(AT_GZ)
+    await desk.when(desk.tickets.confirm(ticket, solved=True, actor="requester", how="text"))
+    desk.forget()
+    assert await desk.hang_up(waiting, Outcome.UNREACHED) == ticket
+    assert desk.phones_that_rang() == ["wang"]
+    assert await desk.press("wang", "1") == "taken"
+    desk.forget()
+    await desk.fast_forward(hours(3))
+    assert desk.phones_that_rang() == []

@@ -23,6 +23,13 @@ async def resolved(desk: Desk, requester: str = AT_GZ) -> str:
     return ticket
 
 
+async def tick(desk: Desk) -> None:
+    """Let a moment pass between one due row and the next."""
+    for _ in range(10):
+        desk.clock.advance(timedelta(milliseconds=20))
+        await desk.drain()
+
+
 @pytest.mark.parametrize(
     ("requester", "medium"), [(AT_GZ, Medium.TEXT), (BY_MAIL, Medium.MAIL), (BY_PHONE, Medium.CALL)]
 )
@@ -153,3 +160,64 @@ async def test_who_writes_instead_of_confirming_is_heard(desk: Desk) -> None:
     desk.forget()
     assert await desk.write(AT_GZ, text="还是不行") == ticket
     assert desk.phones_that_rang() == ["wang"]
+
+
+async def test_after_days_of_silence_the_requester_is_asked_once_and_has_time_to_answer(
+    desk: Desk,
+) -> None:
+    """The daemon was down for five days; a real clock moves on between two rows."""
+    ticket = await desk.call(AT_GZ, answered_by="wang")
+    await desk.tickets.act(ticket, Action.RESOLVE, actor="engineer:wang")
+    desk.clock.advance(5 * DAY)
+    await tick(desk)
+    assert [reason for _, _, reason in desk.told()] == [Reason.SOLVED]
+    assert await desk.state(ticket) is State.RESOLVED
+
+
+async def test_a_requester_who_could_not_be_called_at_night_is_called_once_in_the_morning(
+    desk: Desk,
+) -> None:
+    """It is resolved at 21 o'clock; by 8 o'clock all reminders would have been due."""
+    await desk.load(closing={"remind_after": "2h", "reminders": 2, "close_after": "6h"})
+    ticket = await desk.call(BY_PHONE, answered_by="wang")
+    await desk.fast_forward(hours(11))
+    await desk.tickets.act(ticket, Action.RESOLVE, actor="engineer:wang")
+    await desk.fast_forward(hours(10.99))
+    assert desk.network == []
+    desk.clock.advance(hours(0.01))
+    await tick(desk)
+    assert desk.phones_that_rang() == [REQUESTER]
+    assert await desk.state(ticket) is State.RESOLVED
+
+
+async def test_a_call_back_that_waited_for_the_pbx_rings_nobody_at_night(desk: Desk) -> None:
+    ticket = await desk.call(BY_PHONE, answered_by="wang")
+    await desk.fast_forward(hours(9.9))
+    desk.phones.down = True
+    await desk.when(desk.tickets.act(ticket, Action.RESOLVE, actor="engineer:wang"))
+    await desk.fast_forward(hours(1))
+    desk.phones.down = False
+    await desk.fast_forward(hours(1))
+    assert desk.network == []
+
+
+async def test_nobody_is_called_back_about_a_ticket_that_was_closed_meanwhile(desk: Desk) -> None:
+    ticket = await desk.call(BY_PHONE, answered_by="wang")
+    desk.phones.down = True
+    await desk.when(desk.tickets.act(ticket, Action.RESOLVE, actor="engineer:wang"))
+    await desk.when(desk.tickets.confirm(ticket, solved=True, actor=REQUESTER, how="web"))
+    desk.phones.down = False
+    await desk.fast_forward(minutes(10))
+    assert desk.network == []
+
+
+async def test_what_is_written_just_before_the_end_is_not_closed_over(desk: Desk) -> None:
+    await desk.load(closing={"remind_after": "1h", "reminders": 1, "close_after": "3h"})
+    ticket = await desk.call(AT_GZ, answered_by="wang")
+    await desk.when(desk.tickets.act(ticket, Action.RESOLVE, actor="engineer:wang"))
+    await desk.fast_forward(hours(2.97))
+    assert await desk.write(AT_GZ, text="还是不行") == ticket
+    desk.forget()
+    await desk.fast_forward(hours(0.25))
+    assert desk.phones_that_rang() != []
+    assert await desk.state(ticket) is not State.CLOSED

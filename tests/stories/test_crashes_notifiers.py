@@ -29,8 +29,18 @@ async def test_failing_media_and_crashes_together_lose_and_repeat_nothing(
     assert await failures(stage, seeds, troubled=True) == []
 
 
-async def test_any_await_may_be_the_last_while_a_message_is_lost(stage: Stage) -> None:
-    """The first text gets no answer and has not gone out."""
-    plot = story(22, troubled=True)
-    assert plot.faults("page-26112000018-1-chen-text", Medium.TEXT) == [Fault.LOST]
+@pytest.mark.parametrize(
+    ("number", "ref", "medium"),
+    [
+        (22, "page-26112000018-1-chen-text", Medium.TEXT),
+        # and before that a call is refused, so that a page goes out by a text at once
+        (57, "dispatch-26112000018-1-wang-text", Medium.TEXT),
+    ],
+)
+async def test_any_await_may_be_the_last_while_a_message_is_lost(
+    stage: Stage, number: int, ref: str, medium: Medium
+) -> None:
+    """It gets no answer and has not gone out: it is looked up, and sent again."""
+    plot = story(number, troubled=True)
+    assert plot.faults(ref, medium) == [Fault.LOST]
     assert await failures_at_each_step(stage, plot) == []

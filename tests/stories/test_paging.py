@@ -382,3 +382,53 @@ async def test_a_site_with_nobody_on_duty_rings_its_floor(desk: Desk) -> None:
     assert desk.told() == [("floor", Medium.CALL, Reason.MISSED)]
     assert await desk.press("floor", "1") == "taken"
     assert await desk.state(ticket) is State.IN_PROGRESS
+
+
+async def test_after_an_outage_of_the_pbx_nobody_is_rung_twice(desk: Desk) -> None:
+    await desk.load(**calm())
+    desk.phones.down = True
+    await desk.write(AT_GZ)
+    await desk.fast_forward(minutes(11))
+    desk.phones.down = False
+    desk.forget()
+    await desk.fast_forward(minutes(5))
+    rang = desk.phones_that_rang()
+    assert rang != []
+    assert len(rang) == len(set(rang))
+
+
+async def test_a_page_that_waited_for_the_pbx_goes_out_within_a_minute(desk: Desk) -> None:
+    await desk.load(**calm(), policies=[policy({"tell": "floor"})])
+    desk.phones.down = True
+    await desk.write(AT_GZ)
+    await desk.fast_forward(minutes(4.3))
+    desk.phones.down = False
+    await desk.fast_forward(minutes(1))
+    assert "floor" in desk.phones_that_rang()
+
+
+async def test_an_old_answer_that_is_noted_late_ends_no_page_for_what_came_after_it(
+    desk: Desk,
+) -> None:
+    await desk.load(**calm())
+    ticket = await desk.call(AT_GZ, answered_by="li")
+    answered_at = desk.clock.now()
+    await desk.fast_forward(minutes(20))
+    await desk.write(AT_GZ, text="现在服务器也坏了")
+    await desk.fast_forward(minutes(0.5))
+    said = desk.tickets.answered(
+        ticket, actor="user:desk", how="call", at=answered_at, engineer="li"
+    )
+    await desk.when(said)
+    desk.forget()
+    await desk.fast_forward(minutes(10))
+    assert desk.phones_that_rang() != []
+
+
+async def test_a_ticket_that_is_handed_over_rings_nobody_else(desk: Desk) -> None:
+    await desk.load(**calm())
+    ticket = await desk.write(AT_GZ)
+    await desk.when(desk.tickets.hand_over(ticket, "zhao", actor="user:desk"))
+    desk.forget()
+    await desk.fast_forward(minutes(10))
+    assert desk.phones_that_rang() == []

@@ -1,8 +1,11 @@
 """Promises are timed: who has the ticket is warned, the ladder is hurried, and a breach is one."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
+import pytest
+
+from contactd.routing import promises
 from contactd.routing.notify import Reason
 from contactd.store import holidays
 from contactd.tickets.contact import Medium
@@ -54,6 +57,18 @@ async def test_who_has_the_ticket_is_warned_and_then_others_are_rung(desk: Desk)
     assert desk.network == []
     assert await percents(desk, ticket) == [50, 75, 90]
     assert await breaches(desk, ticket) == ["resolution"]
+
+
+async def test_work_on_a_ticket_silences_the_ladder_that_a_warning_began(desk: Desk) -> None:
+    await desk.load(**promised(resolution="100m"))
+    ticket = await desk.call(AT_GZ, answered_by="wang")
+    await desk.fast_forward(minutes(90))
+    assert desk.phones_that_rang() == ["wang"]
+    await desk.when(desk.tickets.updated(ticket, actor="engineer:wang", note="在换硬盘"))
+    desk.forget()
+    await desk.fast_forward(minutes(9))
+    assert desk.phones_that_rang() == []
+    assert await desk.assignee(ticket) == "wang"
 
 
 async def test_a_warning_hurries_those_who_have_not_been_told_yet(desk: Desk) -> None:
@@ -240,3 +255,30 @@ async def test_a_desk_that_promises_nothing_has_no_clocks(desk: Desk) -> None:
     await desk.load(**calm())
     ticket = await desk.call(AT_GZ, answered_by="wang")
     assert await desk.clocks(ticket) == {}
+
+
+async def test_two_warnings_at_one_instant_hurry_the_ladder_once(desk: Desk) -> None:
+    goal = {"goal": "20m", "calendar": "always", "warnings": [50]}
+    later = [{"tell": f"person {who}", "after": "1h"} for who in ("li", "sun")]
+    await desk.load(
+        **promised(answer=goal, first_update=goal, resolution=goal),
+        policies=[policy({"tell": "person wang"}, *later)],
+    )
+    await desk.write(AT_GZ)
+    await desk.fast_forward(minutes(10.1))
+    assert desk.phones_that_rang() == ["wang", "li"]
+
+
+async def test_a_promise_that_cannot_be_computed_keeps_nobody_from_being_told(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise ValueError("no promise can be computed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(promises, "clocks", broken)
+        ticket = await desk.write(AT_GZ)
+        await desk.fast_forward(minutes(5))
+    assert desk.phones_that_rang() == ["wang", "li"]
+    await desk.when(desk.tickets.updated(ticket, actor="engineer:wang", note="查看中"))
+    await desk.fast_forward(minutes(1))

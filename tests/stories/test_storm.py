@@ -114,3 +114,14 @@ async def test_work_on_the_first_ticket_is_work_on_all(desk: Desk) -> None:
     desk.forget()
     await desk.fast_forward(hours(2.1))
     assert desk.network == []
+
+
+async def test_a_new_page_speaks_for_others_though_an_old_ticket_is_still_open(desk: Desk) -> None:
+    await desk.load(**calm())
+    old = await about_erp(desk, AT_GZ)
+    await desk.press("wang", "1")
+    await desk.when(desk.tickets.updated(old, actor="engineer:wang", note="等配件"))
+    await desk.fast_forward(hours(24))
+    first = await about_erp(desk, BY_MAIL)
+    second = await about_erp(desk, BY_PHONE)
+    assert (await escalation(desk, second)).leader == first

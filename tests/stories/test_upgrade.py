@@ -15,6 +15,7 @@ from contactd.store.migrations.run import run
 from contactd.tickets import journal
 from contactd.tickets.contact import Medium
 from contactd.tickets.journal import Draft, instant_text
+from contactd.tickets.states import State
 from tests.fakes.clock import FakeClock
 from tests.fakes.desk import FLOOR, Desk, minutes
 from tests.fakes.postgres import PostgresServer
@@ -205,3 +206,14 @@ async def test_promises_of_before_have_clocks(upgraded: Desk) -> None:
     clocks = {number: await upgraded.clocks(number) for number in (PAGED, TAKEN, SOLVED)}
     states = {number: found["answer"]["state"] for number, found in clocks.items()}
     assert states == {PAGED: "running", TAKEN: "running", SOLVED: "stopped"}
+
+
+@pytest.mark.parametrize("opened", [datetime.now(UTC) - timedelta(days=7)])
+async def test_who_was_helped_a_week_before_is_asked_once_and_has_time_to_answer(
+    upgraded: Desk,
+) -> None:
+    for _ in range(10):
+        upgraded.clock.advance(timedelta(milliseconds=20))
+        await upgraded.drain()
+    assert upgraded.told(SOLVED) == [("requester", Medium.TEXT, Reason.SOLVED)]
+    assert await upgraded.state(SOLVED) is State.RESOLVED

@@ -45,10 +45,18 @@ def test_each_step_follows_from_the_journal(
     assert next_step(journal(*entries), CLOSING) == step
 
 
-def test_lengths_count_from_when_it_was_resolved_not_from_when_somebody_was_asked() -> None:
-    """Who may not be called at night is asked late: the reminder is not later for that."""
-    step = next_step(journal(RESOLVED, ASK, hours=11), CLOSING)
-    assert step == Step(act=Act.REMIND, due_at=after(days=1))
+def test_who_is_asked_late_has_the_whole_time_before_the_next_question_and_the_end() -> None:
+    """A night, or a daemon that was down for days, must not put all questions into one moment."""
+    entries = journal(RESOLVED, ASK, hours=100)
+    assert next_step(entries, CLOSING) == Step(act=Act.REMIND, due_at=after(hours=100 + 24))
+    entries = journal(RESOLVED, ASK, ASK, ASK, hours=50)
+    assert next_step(entries, CLOSING) == Step(act=Act.CLOSE, due_at=after(hours=150 + 24))
+
+
+def test_who_writes_before_the_end_has_the_whole_time_again() -> None:
+    wrote = ("contact.added", "resolved")
+    entries = journal(RESOLVED, ASK, ASK, ASK, wrote, hours=1)
+    assert next_step(entries, CLOSING) == Step(act=Act.CLOSE, due_at=after(hours=4 + 72))
 
 
 def test_a_ticket_that_is_resolved_again_is_asked_about_anew() -> None:
