@@ -458,7 +458,7 @@ class FollowUp:
                 {"engineer": page.recipient, "dispatch": int(page.facts.get("dispatch", 0))},
             ),
         }
-        if ticket is None or page.reason not in bodies:
+        if ticket is None or page.reason not in bodies or await self._has_other_way(work, page):
             return
         action, body = bodies[page.reason]
         noted = model.note(ticket, action, actor=SYSTEM, body=body, now=self._clock.now())
@@ -466,6 +466,12 @@ class FollowUp:
         await work.tickets.save([ticket])
         await work.tickets.append([(ticket.id, entry) for entry in entries])
         work.emit(TicketDue(ticket_id=ticket.id))
+
+    async def _has_other_way(self, work: RoutingWork, page: Notification) -> bool:
+        """Return whether the same message may reach them by another medium; see `_Work.reach`."""
+        stem = page.ref.removesuffix(page.medium.value)
+        same = [await work.routing.notification(f"{stem}{medium.value}") for medium in Medium]
+        return any(each is not None and each.state is not SendState.FAILED for each in same)
 
     # Answers
 
@@ -598,16 +604,18 @@ class FollowUp:
         if digit not in ("1", "2"):
             await self._report(found, SendState.NOT_REACHED)
             return "late"
+        number, word = found.notification.ticket, "closed" if digit == "1" else "reopened"
         try:
-            await self._tickets.confirm(
-                found.notification.ticket, solved=digit == "1", actor=REQUESTER, how="call"
-            )
-        except PermanentFailure:
-            return "late"
+            await self._tickets.confirm(number, solved=digit == "1", actor=REQUESTER, how="call")
+        except PermanentFailure:  # too late, or they say again what nobody answered
+            progress = await self._tickets.progress(number)
+            if progress is None or progress.state is not _CONFIRMED[digit]:
+                return "late"
         await self._settle(found, SendState.TAKEN)
-        return "closed" if digit == "1" else "reopened"
+        return word
 
 
+_CONFIRMED: Final = {"1": State.CLOSED, "2": State.IN_PROGRESS}
 _IN_HAND: Final = frozenset({State.IN_PROGRESS, State.PENDING})
 # Outcomes of a page's notice at which it may still have to be sent.
 _WANTED: Final = frozenset({Outcome.QUEUED, Outcome.UNKNOWN, Outcome.DOUBTFUL})

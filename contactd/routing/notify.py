@@ -53,7 +53,7 @@ class SendState(StrEnum):
     DELIVERED = "delivered"
     NOT_REACHED = "not_reached"  # no answer, no key
     UNKNOWN = "unknown"  # to be looked up
-    DOUBTFUL = "doubtful"  # looked up and still unknown
+    DOUBTFUL = "doubtful"  # nobody knows, not even after it was sent once more
     TAKEN = "taken"
     PASSED = "passed"
     FAILED = "failed"  # refused for good

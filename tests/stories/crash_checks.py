@@ -123,12 +123,17 @@ def _messages(account: Account, other: Account) -> Counter[tuple[str, str]]:
 
 
 def _certain(account: Account, other: Account) -> list[Sent]:
-    """Return what went out, but for pages of which a medium could not tell in one of the accounts.
-
-    A ladder goes on to others then. What belongs to no ladder is sent again.
+    """Return what went out, but for pages in doubt: their ladder goes on to others, and repeats
+    them in that person's next turn. What belongs to no ladder is sent again.
     """
-    doubts = {ref for ref in account.town.doubts | other.town.doubts if ref.startswith("page-")}
-    return [each for each in account.town.network if each.notification.ref not in doubts]
+    doubts = {_way(ref) for each in (account, other) for ref in each.town.doubts} - {""}
+    return [each for each in account.town.network if _way(each.notification.ref) not in doubts]
+
+
+def _way(ref: str) -> str:
+    """Return whom a page is for, and its medium; "" for other messages."""
+    kind, ticket, _, *way = ref.split("-")
+    return "-".join((ticket, *way)) if kind == "page" else ""
 
 
 def _name(ref: str) -> str:

@@ -35,6 +35,8 @@ from tests.fakes.process import Machine, Process
 from tests.stories.crash_plots import BEGIN, BLIND, THINKS, Fault, Story, Temper, Turn
 
 QUIET: Final = timedelta(minutes=6)  # longer than all crashes of a story together
+HASTE: Final = timedelta(minutes=5)
+AT_ONCE: Final = timedelta(seconds=10)  # what follows on a refusal
 RESTARTS: Final = (timedelta(seconds=1), timedelta(seconds=61))  # after 61 s leases have run out
 AGAIN: Final = timedelta(seconds=5)  # somebody who heard nothing presses the key again
 
@@ -139,6 +141,7 @@ class Account:
     story: Story
     town: Town
     times: tuple[datetime, ...]  # of the plot's turns
+    is_hasty: bool  # things happened so soon after each other that a crash changes their order
     steps: int  # of the last life
     deaths: tuple[str, ...]  # before what it died
     cases: Mapping[str, Case]  # by ticket number, at the end
@@ -182,6 +185,7 @@ class Teller:
         self._seen = 0  # of what went out: who has begun to think about it
         self._agenda: list[tuple[datetime, int, Doing]] = []  # what people will do
         self._count = itertools.count()
+        self._done: list[tuple[str, datetime, str]] = []  # ticket, when, by whom
         self._stack = AsyncExitStack()
 
     async def tell(self) -> Account:
@@ -198,6 +202,8 @@ class Teller:
                     await self._until(self.clock.now() + turn.after)
                     await self._until_quiet()
                 times.append(self.clock.now())
+                if turn.about.isdigit() and int(turn.about) < len(self.numbers):
+                    self._done.append((self.numbers[int(turn.about)], self.clock.now(), _DESK))
                 if turn.act != "end":
                     await self._insist(_ACTS[turn.act](self, number, turn))
             self._process.spare()
@@ -319,9 +325,11 @@ class Teller:
             doing = self._answer(note)
             if doing is not None and all(each.notification.ref != note.ref for each in earlier):
                 at = sent.at + THINKS[note.recipient]
+                self._done.append((note.ticket, at, note.recipient))
                 heapq.heappush(self._agenda, (at, next(self._count), doing))
 
     def _answer(self, note: Notification) -> Doing | None:
+        """Return how somebody answers a message, None if they do not."""
         if note.recipient == REQUESTER:
             return (
                 self._requester(note) if note.reason in (Reason.SOLVED, Reason.REMINDER) else None
@@ -381,6 +389,7 @@ class Teller:
             story=self._story,
             town=self.town,
             times=tuple(times),
+            is_hasty=_is_hasty(self._done, cases.values()),
             steps=steps,
             deaths=tuple(self.deaths),
             cases=cases,
@@ -402,6 +411,18 @@ class Teller:
 
     def _rows(self, statement: str, *values: str) -> tuple[Mapping[str, Any], ...]:
         return tuple(dict(row) for row in self._looker.execute(statement, values).fetchall())
+
+
+def _is_hasty(done: Collection[tuple[str, datetime, str]], cases: Collection[Case]) -> bool:
+    """Return whether two people act on a ticket, or two steps follow, while a crash may last."""
+    for (ticket, at, who), (other, then, person) in itertools.pairwise(sorted(done)):
+        if ticket == other and who != person and then - at < HASTE:
+            return True
+    for case in cases:
+        told = [entry.at for entry in case.journal if entry.action == "escalation.told"]
+        if any(AT_ONCE < then - at < HASTE for at, then in itertools.pairwise(told)):
+            return True
+    return False
 
 
 _SETTINGS: Final = Settings()
