@@ -27,7 +27,7 @@ from tests.stories.crash_checks import differences, faults
 from tests.stories.crash_plots import MOST_DEATHS, Story, story, write_desk
 from tests.stories.crash_town import RESTARTS, Account, Teller
 
-SEEDS: Final = int(os.environ.get("CONTACTD_CRASH_SEEDS", "700"))
+SEEDS: Final = int(os.environ.get("CONTACTD_CRASH_SEEDS", "1000"))
 ONE_SEED: Final = os.environ.get("CONTACTD_CRASH_SEED", "")
 FILES: Final = 2
 TOGETHER: Final = 40  # seeds of one test
