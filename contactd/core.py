@@ -12,7 +12,7 @@ from contactd.routing.following import Watch, present
 from contactd.routing.notify import Notifiers
 from contactd.routing.replying import Replying
 from contactd.settings import Settings
-from contactd.signals import Signals, Topic
+from contactd.signals import Signals
 from contactd.store.duty import LastDuties
 from contactd.store.engine import Database
 from contactd.store.outbox import Handlers
@@ -107,7 +107,6 @@ def core(  # noqa: PLR0913 - what a program is made of
 
     async def duty_due(event: DutyDue) -> None:
         fresh.forget()
-        signals.raise_(Topic.ROSTER)
         await follow_up.duty_due(event)
 
     handlers: Handlers = {

@@ -67,6 +67,7 @@ from contactd.tickets.together import Together
 
 log = get_logger()
 
+SEND_WITHIN: Final = timedelta(seconds=40)  # shorter than a handler may take: its outcome is noted
 # As long as a handler may take: two rows may ask for one notification, and one of them sends it.
 IN_HAND: Final = timedelta(seconds=50)
 BUSY_AGAIN: Final = timedelta(seconds=1)  # a page takes half a minute: some channel ends soon
@@ -329,15 +330,14 @@ class FollowUp:
             return False
         has_answered = {*case.escalation.acks, *case.escalation.passed}
         # While the medium was away another turn may have come: one message is enough.
-        is_last = (
-            notice
-            == [
-                each
-                for each in case.escalation.notices
-                if (each.person, each.medium) == (notice.person, notice.medium)
-            ][-1]
+        turns = [
+            each
+            for each in case.escalation.notices
+            if (each.person, each.medium) == (notice.person, notice.medium)
+        ]
+        return (
+            turns[-1] == notice and notice.outcome in _WANTED and notice.person not in has_answered
         )
-        return is_last and notice.outcome in _WANTED and notice.person not in has_answered
 
     async def _look_up(self, found: StoredNotice, notifier: Notifier) -> None:
         """Ask whether it has gone out; send it if it has not, and in the end if nobody knows."""
@@ -371,13 +371,14 @@ class FollowUp:
     async def _send(self, found: StoredNotice, notifier: Notifier) -> None:
         notification = found.notification
         try:
-            await notifier.send(notification)
-        except SendUnknown:
+            async with asyncio.timeout(SEND_WITHIN.total_seconds()):
+                await notifier.send(notification)
+        except (SendUnknown, TimeoutError) as unknown:
             if found.state is SendState.DOUBTFUL:  # once more was enough
                 await self._report(found, SendState.DOUBTFUL)
                 return
             await self._report(found, SendState.UNKNOWN)
-            raise
+            raise SendUnknown("nobody knows whether it has gone out") from unknown
         except Busy:
             await self._put_back(found, SendState.QUEUED, again_after=BUSY_AGAIN)
         except TemporaryFailure:
@@ -619,8 +620,6 @@ _CONFIRMED: Final = {"1": State.CLOSED, "2": State.IN_PROGRESS}
 _IN_HAND: Final = frozenset({State.IN_PROGRESS, State.PENDING})
 # Outcomes of a page's notice at which it may still have to be sent.
 _WANTED: Final = frozenset({Outcome.QUEUED, Outcome.UNKNOWN, Outcome.DOUBTFUL})
-
-
 _WHILE_RESOLVED: Final = frozenset({Reason.SOLVED, Reason.REMINDER})
 
 

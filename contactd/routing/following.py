@@ -209,6 +209,7 @@ class _Work:
     escalation: Escalation | None
     is_answer: bool = False  # to a page: the ticket does not know of it yet
     is_hurried: bool = False
+    is_telling: bool = False  # the escalation of what cannot be sent
     drafts: list[Draft] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
@@ -311,8 +312,12 @@ class _Work:
         """Do what the escalation decided; what cannot be sent at all it hears of at once."""
         for effect in effects:
             _EFFECTS[type(effect)](self, effect)
+        if self.is_telling:
+            return  # whoever does hears of the new ones, too
+        self.is_telling = True
         while self.hopeless:
             self.tell(Reported(ref=self.hopeless.pop(), outcome=Outcome.FAILED))
+        self.is_telling = False
 
     # Messages
 

@@ -15,6 +15,7 @@ from contactd.routing.notify import Reason
 from contactd.tickets.contact import Medium, Outcome
 from contactd.tickets.journal import Entry
 
+ENGINEER_LEFT: Final = "engineer.left"  # who had it is in no desk file any more
 HAND_OVER_DECLINED: Final = "hand_over.declined"  # by whom it was given to while off duty
 
 _GAVE_UP: Final = frozenset(
@@ -115,6 +116,7 @@ _ARISES: Final[Mapping[str, Callable[[Entry, set[str], timedelta], Need | None]]
     "call.ended": _ended,
     "call.corrected": _ended,
     "reopened": _at_once(Reason.REOPENED),
+    ENGINEER_LEFT: _at_once(Reason.NEW),
     HAND_OVER_DECLINED: _at_once(Reason.NEW),
 }
 

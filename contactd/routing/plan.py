@@ -7,7 +7,7 @@ which change on their own; those who resolve put them together.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from contactd.routing import rota
 from contactd.routing.calendars import HolidayData, WorkingCalendar, with_holidays
@@ -26,8 +26,6 @@ from contactd.routing.rota import (
 Holidays = Mapping[str, HolidayData]  # by whose they are, e.g. "cn"
 
 L = TypeVar("L", Rotation, Window)
-
-NO_HOLIDAYS: Final[Holidays] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

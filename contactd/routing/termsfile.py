@@ -17,8 +17,6 @@ from contactd.routing.entries import Day, FileEntry, Hours, Key, Label, Length, 
 from contactd.tickets.model import CONTRACT
 from contactd.tickets.priority import Priority
 
-EVERY_PRIORITY: Final = "all"
-
 _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = 24 * 60  # minutes
 _TELL: Final = re.compile(

@@ -3,8 +3,9 @@
 Who is on duty follows from the rota in the same transaction: see `store.duty`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import RowMapping, bindparam, delete, insert, select, tuple_, update
@@ -13,14 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contactd.clock import Clock
 from contactd.log import get_logger
 from contactd.routing.deskfile import DeskFile, EngineerEntry, PersonEntry
+from contactd.routing.needs import ENGINEER_LEFT
 from contactd.routing.plan import with_past
 from contactd.store import duty
 from contactd.store.engine import Database
 from contactd.store.schema import addresses, contacts, people, rotas, sites, tickets
-from contactd.store.terms import load_terms
+from contactd.store.terms import load_terms, note_on
 from contactd.store.unit_of_work import SqlUnitOfWork
 from contactd.store.upsert import upsert
+from contactd.tickets.events import TicketDue
+from contactd.tickets.model import Ticket
 from contactd.tickets.people import MAIL, PHONE
+from contactd.tickets.states import State
 
 log = get_logger()
 
@@ -46,6 +51,15 @@ _CHANGE_PERSON: Final = (
 )
 _DROP_ADDRESS: Final = delete(addresses).where(
     addresses.c.kind == bindparam("k"), addresses.c.value == bindparam("v")
+)
+_WORK_OF: Final = (
+    select(tickets.c.id)
+    .join(people, people.c.id == tickets.c.assignee_id)
+    .where(
+        people.c.key.in_(bindparam("keys", expanding=True)),
+        tickets.c.state.in_(sorted({State.NEW, State.IN_PROGRESS, State.PENDING})),
+    )
+    .order_by(tickets.c.id)
 )
 
 
@@ -289,4 +303,22 @@ async def _load_rota(work: SqlUnitOfWork, desk: DeskFile, clock: Clock) -> bool:
         await connection.execute(delete(rotas))
         body = duty.plan_body(plan)
         await connection.execute(insert(rotas), {"id": 1, "body": body, "loaded_at": now})
-    return bool(await duty.resolve(work, clock)) or is_new
+    moved = await duty.resolve(work, clock)
+    if stored is not None:  # once it is known who is on duty instead
+        gone = {each.key for each in stored.engineers} - {each.key for each in plan.engineers}
+        await _let_go(work, gone, now)
+    return bool(moved) or is_new
+
+
+async def _let_go(work: SqlUnitOfWork, gone: Collection[str], now: datetime) -> None:
+    """Have others told of the tickets of engineers who are not in the file any more."""
+    if not gone:
+        return
+    ids = (await work.connection.execute(_WORK_OF, {"keys": sorted(gone)})).scalars().all()
+
+    def body(ticket: Ticket) -> dict[str, str]:
+        return {"engineer": ticket.assignee}
+
+    await note_on(work.connection, ids, ENGINEER_LEFT, body, now)
+    for ticket_id in ids:  # after the events of duty, so that nobody asks who was on duty before
+        work.emit(TicketDue(ticket_id=int(ticket_id)))

@@ -15,7 +15,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
-from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
@@ -25,10 +25,10 @@ from contactd.routing import rota
 from contactd.routing.calendars import HolidayData, read_calendar_data
 from contactd.routing.oncall import LOOK_AHEAD, LOOK_BACK, Duties
 from contactd.routing.plan import Plan
-from contactd.routing.rota import Cause, Problem, Span, Why
+from contactd.routing.rota import Cause, Problem, Span
 from contactd.service import Health, HealthState
 from contactd.store.engine import Database
-from contactd.store.feeds import feed_leaves
+from contactd.store.feeds import feed_leaves, read_span
 from contactd.store.schema import cursors, holidays, rotas
 from contactd.store.schema import spans as span_rows
 from contactd.store.unit_of_work import SqlUnitOfWork
@@ -141,20 +141,7 @@ async def holiday_data(connection: AsyncConnection) -> Mapping[str, HolidayData]
 
 async def _stored(connection: AsyncConnection, first: datetime, last: datetime) -> list[Span]:
     rows = await connection.execute(_BETWEEN, {"first": first, "last": last})
-    return [_span(row) for row in rows.mappings()]
-
-
-def _span(row: RowMapping) -> Span:
-    return Span(
-        site=row["site"],
-        tier=row["tier"],
-        team=row["team"],
-        engineer=row["engineer"],
-        since=row["since"],
-        until=row["until"],
-        why=tuple(Cause(kind=Why(kind), key=key) for kind, key in row["why"]),
-        instead_of=row["instead_of"],
-    )
+    return [read_span(row) for row in rows.mappings()]
 
 
 def _row(span: Span) -> dict[str, Any]:
@@ -209,7 +196,7 @@ async def resolve(work: SqlUnitOfWork, clock: Clock) -> frozenset[str]:
     resolved = await _rota(connection, read)
     fresh = await asyncio.to_thread(rota.spans, resolved, start, horizon)
     rows = await connection.execute(_FROM, {"first": now})
-    news = difference([(row["id"], _span(row)) for row in rows.mappings()], fresh, now)
+    news = difference([(row["id"], read_span(row)) for row in rows.mappings()], fresh, now)
     await _write(connection, news)
     # Another word each time: readers keep what they have read as long as it is the same.
     await work.read_to([Cursor(source="duty", position=secrets.token_hex(8))])

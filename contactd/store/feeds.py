@@ -113,7 +113,7 @@ async def spans_of(
     """
     wanted = _BETWEEN.where(_of(view, key))
     rows = await connection.execute(wanted, {"first": first, "last": last})
-    return tuple(map(_span, rows.mappings()))
+    return tuple(map(read_span, rows.mappings()))
 
 
 def _of(view: View, key: str) -> ColumnElement[bool]:
@@ -126,7 +126,8 @@ def _of(view: View, key: str) -> ColumnElement[bool]:
             return spans.c.site == key
 
 
-def _span(row: Mapping[Any, Any]) -> Span:
+def read_span(row: Mapping[Any, Any]) -> Span:
+    """Return what a row of table spans says."""
     return Span(
         site=row["site"],
         tier=row["tier"],

@@ -30,7 +30,6 @@ from contactd.store.upsert import upsert
 from contactd.tickets.contact import Medium
 from contactd.tickets.model import Ticket
 from contactd.tickets.people import Address
-from contactd.tickets.states import OPEN
 
 _ESCALATION: Final = TypeAdapter(Escalation)
 
@@ -112,9 +111,6 @@ _UNDER_WAY: Final = [
         SendState.DOUBTFUL,
     )
 ]
-_OPEN_TICKETS: Final = select(tickets.c.id).where(
-    tickets.c.state.in_(sorted(state.value for state in OPEN))
-)
 
 
 class SqlRouting:
@@ -219,9 +215,6 @@ class SqlRouting:
     async def paging(self, sites: Sequence[str]) -> list[int]:
         """Return the tickets of these sites about which people are being told now."""
         return list((await self._connection.execute(_PAGING, {"sites": list(sites)})).scalars())
-
-    async def open_tickets(self) -> list[int]:
-        return list((await self._connection.execute(_OPEN_TICKETS)).scalars())
 
 
 def _escalation(row: RowMapping | None) -> Escalation | None:

@@ -1,6 +1,6 @@
 """What is promised and who is told, in the database: every version, and which a site has."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -20,7 +20,7 @@ from contactd.store.repositories import SqlTickets
 from contactd.store.schema import holidays, outbox, sites, terms, tickets
 from contactd.tickets import journal, model
 from contactd.tickets.events import TicketDue
-from contactd.tickets.model import CALENDAR, CONTRACT
+from contactd.tickets.model import CALENDAR, CONTRACT, Ticket
 from contactd.tickets.states import OPEN
 
 log = get_logger()
@@ -211,23 +211,34 @@ async def _calendar_changed(
     if not moved:
         return 0
     ids = (await connection.execute(_OPEN_AT, {"sites": sorted(moved)})).scalars().all()
+
+    def body(ticket: Ticket) -> dict[str, str]:
+        return {"calendar": moved[ticket.site] or CALENDAR}
+
+    await note_on(connection, ids, "calendar.changed", body, now)
+    await _look_at(connection, ids, now)
+    return len(ids)
+
+
+async def note_on(
+    connection: AsyncConnection,
+    ids: Sequence[int],
+    action: str,
+    body: Callable[[Ticket], dict[str, str]],
+    now: datetime,
+) -> None:
+    """Write what a load means for them into the journals of tickets."""
     repository = SqlTickets(connection)
     for ticket_id in ids:
         ticket = await repository.find(int(ticket_id))
         if ticket is None:
             continue
         decision = model.note(
-            ticket,
-            "calendar.changed",
-            actor=journal.SYSTEM,
-            body={"calendar": moved[ticket.site] or CALENDAR},
-            now=now,
+            ticket, action, actor=journal.SYSTEM, body=dict(body(ticket)), now=now
         )
         changed, entries = model.sealed(decision.ticket, decision.entries)
         await repository.save([changed])
         await repository.append([(ticket.id, entry) for entry in entries])
-    await _look_at(connection, ids, now)
-    return len(ids)
 
 
 async def _load_holidays(connection: AsyncConnection, desk: DeskFile, now: datetime) -> bool:

@@ -294,6 +294,7 @@ _SENTENCES: Final[Mapping[str, Sequence[str]]] = {
         N_("Took the ticket over from %(before)s"),
         N_("Took the ticket over"),
     ),
+    "engineer.left": (N_("%(engineer)s does not work here any more: others are told"),),
     "hand_over.declined": (N_("Gave the ticket back: others are told"),),
     "hand_over.not_told": (N_("%(engineer)s could not be told that they have it"),),
     "team.assigned": (N_("Team %(team)s is responsible"), N_("No team is responsible")),

@@ -130,7 +130,7 @@ def _site(key: str, area_code: str, **more: Any) -> dict[str, Any]:
 
 
 def engineer(key: str, number: int, **more: Any) -> dict[str, Any]:
-    return {"key": key, "name": key, "number": f"1380000000{number}", **more}
+    return {"key": key, "name": key, "number": f"138{number:08}", **more}
 
 
 def _person(key: str, number: str, **more: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A medium as its network sees it: what went out, what was taken back, and its faults."""
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,9 +21,10 @@ class Sent:
 class FakeNotifier:
     """A gateway with switches; look-ups are answered truthfully.
 
-    `down`: it cannot be reached. `busy`: as many as it allows are under way. `refused`: addresses
-    that it never takes. `mute`: so many of the next messages it does not confirm. `loses`: what it
-    does not confirm has not gone out either. `blind`: it cannot tell what became of a message.
+    `down`: it cannot be reached. `hangs`: it takes a message and never answers. `busy`: as many
+    as it allows are under way. `refused`: addresses that it never takes. `mute`: so many of the
+    next messages it does not confirm. `loses`: what it does not confirm has not gone out either.
+    `blind`: it cannot tell what became of a message.
     """
 
     clock: Clock
@@ -30,6 +32,7 @@ class FakeNotifier:
     network: list[Sent]  # shared by all media: who was told, in order
     stopped: list[str] = field(default_factory=list)  # refs, in order
     down: bool = False
+    hangs: bool = False
     busy: bool = False
     mute: int = 0
     loses: bool = False
@@ -50,6 +53,8 @@ class FakeNotifier:
         is_mute, self.mute = self.mute > 0, max(self.mute - 1, 0)
         if not (is_mute and self.loses):
             self.network.append(Sent(at=self.clock.now(), notification=notification))
+        if self.hangs:
+            await asyncio.Event().wait()
         if is_mute:
             raise SendUnknown("no answer came")
 

@@ -8,7 +8,17 @@ from contactd.store.engine import Database
 from contactd.tickets.contact import Medium
 from contactd.tickets.states import State
 from tests.fakes.clock import FakeClock
-from tests.fakes.desk import AT_GZ, STRANGER, Desk, calm, minutes, policy, shift
+from tests.fakes.desk import (
+    AT_GZ,
+    STRANGER,
+    Desk,
+    calm,
+    engineer,
+    engineers,
+    minutes,
+    policy,
+    shift,
+)
 
 SLOW: dict[str, Any] = policy(
     {"tell": "tier 1", "each": "30m"}, {"after": "30m", "tell": "tier 2"}, rounds=1
@@ -111,3 +121,31 @@ async def test_a_restart_forgets_nobody(desk: Desk) -> None:
     desk.restart()
     assert await desk.press("wang", "1") == "taken"
     assert await desk.assignee(ticket) == "wang"
+
+
+async def test_who_is_taken_out_of_the_desk_file_leaves_their_tickets_to_others(desk: Desk) -> None:
+    await desk.load(**calm(), policies=[SLOW])
+    ticket = await desk.write(AT_GZ)
+    await desk.press("wang", "1")
+    desk.forget()
+    others = [one for one in engineers() if one["key"] != "wang"]
+    shifts = [shift("gz", 1, "zhao"), shift("gz", 2, "li")]
+    await desk.load(**calm(), policies=[SLOW], engineers=others, shifts=shifts)
+    assert desk.phones_that_rang(ticket) == ["zhao"]
+    await desk.press("zhao", "1")
+    assert await desk.assignee(ticket) == "zhao"
+    assert len(await desk.journal(ticket, "engineer.left")) == 1
+
+
+async def test_three_hundred_people_who_cannot_be_told_at_all_are_passed_over(desk: Desk) -> None:
+    crowd = [f"e{count:03}" for count in range(300)]
+    await desk.load(
+        **calm(),
+        engineers=[engineer(key, count) for count, key in enumerate([*crowd, "sun"])],
+        shifts=[shift("gz", 1, key) for key in crowd],
+    )
+    del desk.media[Medium.CALL]
+    desk.restart()
+    ticket = await desk.write(AT_GZ)
+    assert desk.failures == []
+    assert await desk.journal(ticket, "escalation.exhausted") == []

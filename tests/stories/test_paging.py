@@ -1,8 +1,11 @@
 """Who is told until somebody takes a ticket, in which order, and whose answer counts."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
+
+import pytest
 
 from contactd.metrics import DUPLICATES
+from contactd.routing import follow_up
 from contactd.routing.escalation import Phase
 from contactd.routing.notify import Reason, SendState
 from contactd.tickets.contact import Medium
@@ -341,6 +344,17 @@ async def test_a_page_that_was_lost_is_sent_again_at_once(desk: Desk) -> None:
     desk.phones.mute, desk.phones.loses = 1, True
     ticket = await desk.write(AT_GZ)
     assert desk.told() == [("wang", Medium.CALL, Reason.NEW)]
+    assert desk.phones.lookups == 1
+    assert list((await desk.sent_states(ticket)).values()) == [SendState.SENT]
+
+
+async def test_a_gateway_that_never_answers_is_given_up_and_looked_up(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_up, "SEND_WITHIN", timedelta(milliseconds=20))
+    desk.phones.hangs = True
+    ticket = await desk.write(AT_GZ)
+    assert desk.phones_that_rang() == ["wang"]
     assert desk.phones.lookups == 1
     assert list((await desk.sent_states(ticket)).values()) == [SendState.SENT]
 
