@@ -202,6 +202,66 @@ class MailSettings(Section):
         return self
 
 
+_MAILBOX = r"^[A-Za-z0-9_.!#$%&'*/=?^`{|}~-]+@[A-Za-z0-9.-]+$"
+
+
+class SubmitterSettings(Section):
+    name: str = Field(min_length=1, max_length=80)
+    password: SecretStr = Field(SecretStr(""))
+    password_file: SecretFile | None = Field(None, description="file whose first line it is")
+
+    @model_validator(mode="after")
+    def _read_file(self) -> "SubmitterSettings":
+        secret = _secret_from(self.password_file, self.password)
+        if not secret.get_secret_value():
+            raise ValueError("password or password_file must be given")
+        object.__setattr__(self, "password", secret)
+        return self
+
+
+class SmtpSettings(Section):
+    mailboxes: tuple[Annotated[str, Field(pattern=_MAILBOX)], ...] = Field(
+        (), description="addresses whose mail becomes tickets; empty: no mail is taken"
+    )
+    name: str = Field(
+        "mail", pattern="^[a-z0-9]{1,16}$",
+        description="of this machine's intake, in the ledger; each process needs its own",
+    )  # fmt: skip
+    hostname: str = Field("", description="in the greeting; empty: this machine's name")
+    host: str = Field("127.0.0.1", description="where SMTP is listened on")
+    port: Port = Field(8025)
+    lmtp_socket: Path | None = Field(
+        None, description="also take LMTP here, from a Postfix in front (RFC 2033)"
+    )
+    processes: int = Field(
+        1, ge=1, le=16, description="that take mail; more than one shares a port"
+    )
+    certificate_file: Path | None = Field(None, description="chain for STARTTLS; read again if new")
+    key_file: Path | None = Field(None, description="its key")
+    require_tls: bool = Field(False, description="refuse mail without STARTTLS")
+    submitters: tuple[SubmitterSettings, ...] = Field(
+        (), description="programs that may log in (AUTH), with TLS only; people do not"
+    )
+    max_message_bytes: int = Field(36 << 20, ge=1 << 16, le=1 << 30, description="RFC 1870 SIZE")
+    max_recipients: int = Field(100, ge=1, le=1000, description="of one mail (RFC 5321: 100)")
+    max_connections: int = Field(500, ge=1, le=10_000)
+    max_per_address: int = Field(50, ge=1, le=10_000, description="connections of one address")
+    max_in_flight_bytes: int = Field(256 << 20, ge=1 << 20, description="of mails being received")
+    command_timeout_s: Seconds = Field(60, description="for the next command, or the next data")
+    transaction_timeout_s: Seconds = Field(600, description="for one whole mail")
+    parsers: int = Field(2, ge=1, le=16, description="processes that read mails")
+    parse_timeout_s: Seconds = Field(20, description="then a mail is kept unread, as it came")
+    parse_memory_bytes: int = Field(768 << 20, ge=128 << 20, description="of one such process")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SmtpSettings":
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file belong together")
+        if (self.require_tls or self.submitters) and self.certificate_file is None:
+            raise ValueError("require_tls and submitters need certificate_file and key_file")
+        return self
+
+
 class SmsSettings(Section):
     gateway: str = Field("", pattern="^(log)?$", description="who sends texts; empty: nobody")
     keep: int = Field(200, ge=1, le=10_000, description="log: how many texts the demo shows")
@@ -225,6 +285,7 @@ class Settings(BaseSettings):
     hotline: HotlineSettings = HotlineSettings()
     tickets: TicketSettings = TicketSettings()
     mail: MailSettings = MailSettings()
+    smtp: SmtpSettings = SmtpSettings()
     sms: SmsSettings = SmsSettings()
     pbx: tuple[PbxSettings, ...] = ()
 

@@ -1,0 +1,95 @@
+"""What a mail says, as one frozen value: made by `mail.parsing` out of its raw bytes (pure)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Who or what wrote a mail. Only `PERSON` is ever answered by a machine of ours."""
+
+    PERSON = "person"
+    AUTO_REPLY = "auto_reply"  # vacation notes and other answers of programs (RFC 3834)
+    AUTO = "auto"  # programs that report something: alarms, scanners, invoices
+    LIST = "list"  # mailing lists (RFC 2919, RFC 2369) and bulk
+    BOUNCE = "bounce"  # could not be delivered: for good, or (all `permanent` False) so far
+    RECEIPT = "receipt"  # delivered, relayed or read (RFC 3461, RFC 8098)
+    REPORT = "report"  # feedback (RFC 5965), DMARC and TLS reports
+    OWN = "own"  # we wrote it: it came back
+
+
+class Note(StrEnum):
+    """What whoever reads a mail has to know about how it was read."""
+
+    ENCODING_UNSURE = "encoding_unsure"  # some text may be shown wrong
+    HTML_TOO_BIG = "html_too_big"  # its HTML is shown as text only
+    TOO_DEEP = "too_deep"  # parts below the deepest level are kept as one attachment
+    TOO_MANY_PARTS = "too_many_parts"  # what is beyond them is in the raw message only
+    BAD_HEADER = "bad_header"  # a header was cut or left out
+    CUT = "cut"  # its text is longer than is shown; the raw message has it
+    UNREADABLE = "unreadable"  # it could not be parsed (in time): only the raw message is kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mailbox:
+    """`address` is lower-case, "" when there is none; `name` is one line."""
+
+    address: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A file of a mail. `name` is safe as a file's name and never empty."""
+
+    name: str
+    media_type: str  # lower-case, e.g. image/png
+    content: bytes = field(repr=False)
+    content_id: str = ""  # without <>; HTML refers to it as cid:…
+    is_inline: bool = False  # shown in the text, as a pasted screenshot is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """One recipient of a bounce. `status` is RFC 3463's (5.1.1), "" when nobody says."""
+
+    address: str
+    status: str = ""
+    permanent: bool = True
+    diagnostic: str = ""  # the other side's words, one line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounce:
+    recipients: tuple[Failed, ...] = ()
+    message_id: str = ""  # of the mail that came back, with <>
+    subject: str = ""  # of that mail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """A mail. Message-IDs have their <>; everything is text, decoded, without control signs.
+
+    `text` is what there is to read: the plain text, else what the HTML says. `folds` are the
+    ranges of `text` (start, end; in characters, in order, disjoint) that quote earlier mails: they
+    are shown folded. `html` is safe to show (no script, no style that escapes, no remote image;
+    images are `cid:…`), "" when there is none.
+    """
+
+    subject: str = ""
+    sender: Mailbox = Mailbox(address="")
+    reply_to: tuple[Mailbox, ...] = ()
+    to: tuple[Mailbox, ...] = ()
+    cc: tuple[Mailbox, ...] = ()
+    date: datetime | None = None
+    message_id: str = ""
+    in_reply_to: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    kind: Kind = Kind.PERSON
+    bounce: Bounce | None = None
+    text: str = ""
+    folds: tuple[tuple[int, int], ...] = ()
+    html: str = ""
+    parts: Sequence[Part] = ()
+    notes: frozenset[Note] = frozenset()
