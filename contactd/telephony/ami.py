@@ -60,6 +60,7 @@ CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 HEADER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 VARIABLE_UNSAFE: Final = re.compile(r'[,"\\]')  # Asterisk splits a Variable header at commas
+SHUTTING_DOWN: Final = "Asterisk is shutting down"  # manager.c 22: then it obeys no action
 LIST_ID: Final = "list-"  # ActionIDs of actions that are answered by a list of events
 
 
@@ -512,9 +513,13 @@ class Ami:
                 raise OutcomeUnknown(f"PBX {self.name} did not answer {name} in {timeout_s:g} s")
             if answer.cancelled():
                 raise OutcomeUnknown(f"PBX {self.name} was lost during {name}: {link.loss}")
-            return answer.result()
+            result = answer.result()
         finally:
             link.forget(action)
+        reply = _reply(result[0] if isinstance(result, list) else result)
+        if not reply.success and reply.message == SHUTTING_DOWN:
+            raise TemporaryFailure(f"PBX {self.name} is shutting down: {name} was not done")
+        return result
 
     async def _keep_connected(self) -> None:
         """Connect for ever; an end of a connection is never an end of this task."""

@@ -93,6 +93,7 @@ class Faults:
     unanswered: set[str] = field(default_factory=set)  # actions that get no answer
     cut_after: set[str] = field(default_factory=set)  # actions that are done, then the link breaks
     boots_silently: bool = False  # no FullyBooted
+    shuts_down: bool = False  # every action is refused from now on
     banner: bytes = BANNER
 
 
@@ -239,6 +240,8 @@ class FakePbx:
             return self._log_in(client, action)
         if not client.logged_in:
             return self._denied
+        if self.faults.shuts_down:
+            return [replaced(self._denied[0], Message="Asterisk is shutting down")]
         if name == "CoreShowChannels":
             return self._list_channels()
         if name == "Originate":

@@ -573,6 +573,22 @@ async def test_a_pbx_that_shuts_down_is_believed_at_once() -> None:
         await heard.until(lambda: heard.lost == 1)
 
 
+async def test_what_a_pbx_that_shuts_down_refuses_is_tried_again_later() -> None:
+    """It says so to every action until its last event, which can be seconds later."""
+    heard = Heard()
+    async with FakePbx() as pbx, connected(pbx, heard) as ami:
+        pbx.faults.shuts_down = True
+        for refused in (
+            ami.list("CoreShowChannels"),
+            ami.action("Hangup", Channel="1"),
+            ami.originate(**originate_arguments()),
+        ):
+            with pytest.raises(TemporaryFailure, match="shutting down") as caught:
+                await refused
+            assert not isinstance(caught.value, OutcomeUnknown)
+        assert pbx.dialled == []
+
+
 async def test_waiting_actions_end_when_the_link_breaks() -> None:
     heard = Heard()
     async with FakePbx() as pbx, connected(pbx, heard) as ami:
