@@ -5,18 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from contactd.tickets.contact import Writer as Kind
 
-class Kind(StrEnum):
-    """Who or what wrote a mail. Only `PERSON` is ever answered by a machine of ours."""
-
-    PERSON = "person"
-    AUTO_REPLY = "auto_reply"  # vacation notes and other answers of programs (RFC 3834)
-    AUTO = "auto"  # programs that report something: alarms, scanners, invoices
-    LIST = "list"  # mailing lists (RFC 2919, RFC 2369) and bulk
-    BOUNCE = "bounce"  # could not be delivered: for good, or (all `permanent` False) so far
-    RECEIPT = "receipt"  # delivered, relayed or read (RFC 3461, RFC 8098)
-    REPORT = "report"  # feedback (RFC 5965), DMARC and TLS reports
-    OWN = "own"  # we wrote it: it came back
+__all__ = ["Bounce", "Failed", "Kind", "Mailbox", "Note", "Parsed", "Part"]
 
 
 class Note(StrEnum):

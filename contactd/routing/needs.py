@@ -13,7 +13,7 @@ from typing import Final
 
 from contactd.routing.notify import Reason
 from contactd.tickets.contact import Medium, Outcome
-from contactd.tickets.journal import Entry
+from contactd.tickets.journal import Entry, from_machine
 
 ENGINEER_LEFT: Final = "engineer.left"  # who had it is in no desk file any more
 HAND_OVER_DECLINED: Final = "hand_over.declined"  # by whom it was given to while off duty
@@ -79,6 +79,8 @@ def _follow_line(in_line: dict[str, datetime], entry: Entry) -> None:
 def _written(entry: Entry, _spoken: set[str], _redial_within: timedelta) -> Need | None:
     if entry.body["medium"] == Medium.CALL:
         return None  # the queue rings people for as long as it goes on
+    if from_machine(entry):
+        return None
     return Need(
         reason=Reason.NEW,
         since=datetime.fromisoformat(entry.body["received_at"]),

@@ -1,9 +1,11 @@
 """Rows <-> values of the tickets' domain; every statement is explicit and built once."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
+from pydantic import TypeAdapter
 from sqlalchemy import RowMapping, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,10 +13,13 @@ from contactd.clock import Clock
 from contactd.routing.clocks import State as ClockState
 from contactd.store.schema import (
     addresses,
+    attachments,
     clocks,
     contacts,
     dispatches,
     journal,
+    mail_ids,
+    mail_pages,
     people,
     sites,
     terms,
@@ -25,13 +30,14 @@ from contactd.tickets.contact import (
     Contact,
     Direction,
     Leg,
+    MailFacts,
     Medium,
     Outcome,
     Source,
 )
 from contactd.tickets.dispatching import Dispatch
 from contactd.tickets.dispatching import State as DispatchState
-from contactd.tickets.filing import Caller, ContactKey, ContactSlip, PersonSlip, Seen
+from contactd.tickets.filing import Caller, ContactKey, ContactSlip, Named, PersonSlip, Seen
 from contactd.tickets.journal import Entry, instant_text
 from contactd.tickets.model import CONTRACT, Promise, Promised, Ticket
 from contactd.tickets.people import Address, Branch, Person, Role
@@ -207,6 +213,35 @@ _VERSIONS: Final = (
     .order_by(terms.c.version.desc())
 )
 
+_NAMED: Final = (
+    select(*_TICKET_COLUMNS, *_PERSON_COLUMNS)
+    .select_from(
+        tickets.join(people, people.c.id == tickets.c.requester_id).outerjoin(
+            _assignee, _assignee.c.id == tickets.c.assignee_id
+        )
+    )
+    .where(tickets.c.number.in_(bindparam("numbers", expanding=True)))
+)
+_WRITERS: Final = select(contacts.c.ticket_id, contacts.c.person_id).where(
+    contacts.c.ticket_id.in_(bindparam("tickets", expanding=True))
+)
+_EVERY_ENGINEER: Final = select(people.c.id).where(people.c.role == Role.ENGINEER.value)
+# The same mail comes once for each of our mailboxes: its first ticket is the one.
+_MAILS_ANSWERED: Final = (
+    select(mail_ids.c.digest, tickets.c.number)
+    .select_from(
+        mail_ids.join(contacts, contacts.c.id == mail_ids.c.contact_id).join(
+            tickets, tickets.c.id == contacts.c.ticket_id
+        )
+    )
+    .where(mail_ids.c.digest.in_(bindparam("digests", expanding=True)))
+    .order_by(mail_ids.c.contact_id.desc())
+)
+_ADD_MAIL_IDS: Final = insert(mail_ids)
+_ADD_MAIL_PAGES: Final = insert(mail_pages)
+_ADD_FILES: Final = insert(attachments)
+_MAIL: Final = TypeAdapter(MailFacts)
+
 _ADD_CONTACTS: Final = insert(contacts).returning(
     contacts.c.medium, contacts.c.external_id, contacts.c.id
 )
@@ -288,6 +323,36 @@ class SqlTickets:
         statement = _FIND_BY_ID if isinstance(ticket, int) else _FIND_BY_NUMBER
         row = (await self._connection.execute(statement, {"ticket": ticket})).mappings().first()
         return None if row is None else _ticket(row)
+
+    async def named(self, numbers: Collection[str]) -> dict[str, Named]:
+        found: dict[str, tuple[Ticket, Person]] = {}
+        for some in _chunks(sorted(numbers)):
+            rows = await self._connection.execute(_NAMED, {"numbers": some})
+            for row in rows.mappings():
+                found[row["t_number"]] = (_ticket(row), _person(row))
+        if not found:
+            return {}
+        engineers = frozenset((await self._connection.execute(_EVERY_ENGINEER)).scalars())
+        writers: dict[int, set[int]] = {}
+        for ids in _chunks(sorted(ticket.id for ticket, _ in found.values())):
+            for ticket_id, person in await self._connection.execute(_WRITERS, {"tickets": ids}):
+                writers.setdefault(ticket_id, set()).add(person)
+        return {
+            number: Named(
+                ticket=ticket,
+                requester=requester,
+                people=engineers | {requester.id} | writers.get(ticket.id, set()),
+            )
+            for number, (ticket, requester) in found.items()
+        }
+
+    async def answered(self, message_ids: Collection[str]) -> dict[str, str]:
+        by_digest = {_digest(message_id): message_id for message_id in message_ids}
+        found: dict[str, str] = {}
+        for some in _chunks(sorted(by_digest)):
+            rows = await self._connection.execute(_MAILS_ANSWERED, {"digests": some})
+            found |= {by_digest[digest]: number for digest, number in rows}
+        return found
 
     async def next_sequence(self, day: str, count: int) -> int:
         taken = await self._connection.execute(_NEXT_SEQUENCE, {"day": day, "count": count})
@@ -393,12 +458,29 @@ class SqlContacts:
                 "direction": slip.contact.direction.value,
                 "source": slip.contact.source.value,
                 "filed_at": now,
+                "mail": _mail_row(slip.contact.mail),
                 **_contact_row(slip),
             }
             for slip in slips
         ]
         added = await self._connection.execute(_ADD_CONTACTS, rows)
-        return {(Medium(medium), external_id): int(key) for medium, external_id, key in added}
+        ids = {(Medium(medium), external_id): int(key) for medium, external_id, key in added}
+        await self._add_mails(
+            [(ids[each.contact.medium, each.contact.external_id], each.contact) for each in slips]
+        )
+        return ids
+
+    async def _add_mails(self, added: Sequence[tuple[int, Contact]]) -> None:
+        """Store what belongs to new mails: their Message-IDs, HTML and files."""
+        now = self._clock.now()
+        mails = [(contact_id, each) for contact_id, each in added if each.mail is not None]
+        for statement, rows in (
+            (_ADD_MAIL_IDS, [row for each in mails for row in _mail_id_rows(*each)]),
+            (_ADD_MAIL_PAGES, [{"contact_id": i, "html": m.html} for i, m in mails if m.html]),
+            (_ADD_FILES, [row for each in mails for row in _file_rows(*each, now)]),
+        ):
+            if rows:
+                await self._connection.execute(statement, rows)
 
     async def save(self, slips: Sequence[ContactSlip]) -> None:
         rows = [
@@ -548,6 +630,42 @@ def _contact_row(slip: ContactSlip) -> Row:
     }
 
 
+def _digest(message_id: str) -> str:
+    return hashlib.sha256(message_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _mail_id_rows(contact_id: int, contact: Contact) -> list[Row]:
+    message_id = contact.mail.message_id if contact.mail is not None else ""
+    return [{"digest": _digest(message_id), "contact_id": contact_id}] if message_id else []
+
+
+def _mail_row(facts: MailFacts | None) -> Any:
+    return None if facts is None else _MAIL.dump_python(facts, mode="json")
+
+
+def _file_rows(contact_id: int, contact: Contact, now: datetime) -> list[Row]:
+    """Return the files of a contact, each content once for what it is."""
+    rows = {
+        (file.kind, file.blob.sha256): {
+            "contact_id": contact_id,
+            "kind": file.kind,
+            "sha256": file.blob.sha256,
+            "size_bytes": file.blob.size_bytes,
+            "media_type": file.blob.media_type[:80],
+            "name": file.blob.name[:200],
+            "stored_at": now,
+            "content_id": file.content_id[:254],
+        }
+        for file in reversed(contact.files)
+    }
+    return list(reversed(rows.values()))
+
+
+def mail_facts(row: Mapping[str, Any] | None) -> MailFacts | None:
+    """Return what the JSON column says of a mail."""
+    return None if row is None else _MAIL.validate_python(row)
+
+
 def _ticket(row: RowMapping) -> Ticket:
     return Ticket(
         id=row["t_id"],
@@ -620,6 +738,7 @@ def _seen(row: RowMapping) -> Seen:
         outcome=Outcome(row["c_outcome"]),
         text=row["c_text"],
         call=None if row["c_call"] is None else call_facts(row["c_call"]),
+        mail=mail_facts(row["c_mail"]),
     )
     ticket = _ticket(row)
     opened = bool(row["opened"])

@@ -109,6 +109,7 @@ addresses = Table(  # a person keeps several numbers; a number belongs to one pe
     Column("value", String(254), primary_key=True),
     Column("person_id", Id, ForeignKey("people.id"), nullable=False, index=True),
     Column("rank", Integer, nullable=False, server_default="0"),  # 0 is tried first
+    Column("bounced_at", Instant),  # mail to it came back for good; NULL again once it writes
 )
 
 rotas = Table(  # one row: the rota and the people in it, replaced as a whole
@@ -166,6 +167,7 @@ contacts = Table(
     Column("call", JSON(none_as_null=True)),  # CallFacts, for medium = call
     Column("call_final", Boolean, nullable=False, server_default="0"),
     Column("filed_at", Instant, nullable=False),
+    Column("mail", JSON(none_as_null=True)),  # MailFacts, for medium = mail
     UniqueConstraint("medium", "external_id"),
 )
 
@@ -174,13 +176,36 @@ attachments = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("contact_id", Id, ForeignKey("contacts.id"), nullable=False, index=True),
-    Column("kind", String(16), nullable=False),  # recording, voicemail
+    Column("kind", String(16), nullable=False),  # recording, voicemail, raw, attachment, inline
     Column("sha256", String(64), nullable=False),  # the file's name below data_dir/blobs
     Column("size_bytes", BigInteger, nullable=False),
     Column("media_type", String(80), nullable=False),
     Column("name", String(200), nullable=False),
     Column("stored_at", Instant, nullable=False),
+    Column("content_id", String(254), nullable=False, server_default=""),  # of a mail's part
     UniqueConstraint("contact_id", "kind", "sha256"),
+)
+
+mail_ids = Table(  # the mails we received: an answer to one of them belongs to its ticket
+    "mail_ids",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # SHA-256 of the Message-ID
+    Column("contact_id", Id, ForeignKey("contacts.id"), primary_key=True),
+)
+
+mail_pages = Table(  # the HTML of mails, safe to show
+    "mail_pages",
+    metadata,
+    Column("contact_id", Id, ForeignKey("contacts.id"), primary_key=True),
+    Column("html", Text, nullable=False),
+)
+
+keys = Table(  # secrets that this installation made itself
+    "keys",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", LargeBinary(32), nullable=False),
+    Column("created_at", Instant, nullable=False),
 )
 
 journal = Table(  # append-only: triggers refuse UPDATE and DELETE

@@ -1,7 +1,7 @@
 """One interaction of somebody with the desk, as one frozen value."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -77,6 +77,51 @@ class CallFacts:
     voicemail: str = ""  # path as the PBX wrote it
 
 
+class Writer(StrEnum):
+    """Who or what wrote a mail. Only a person is ever answered by a machine of ours."""
+
+    PERSON = "person"
+    AUTO_REPLY = "auto_reply"  # vacation notes and other answers of programs (RFC 3834)
+    AUTO = "auto"  # programs that report something: alarms, scanners, invoices
+    LIST = "list"  # mailing lists (RFC 2919, RFC 2369) and bulk
+    BOUNCE = "bounce"  # could not be delivered, for good or so far
+    RECEIPT = "receipt"  # delivered, relayed or read (RFC 3461, RFC 8098)
+    REPORT = "report"  # feedback (RFC 5965), DMARC and TLS reports
+    OWN = "own"  # we wrote it: it came back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailFacts:
+    """What is known of a mail beside its text. Message-IDs have their <>.
+
+    `proved` is the number of the ticket that it surely belongs to: it went to a signed address, or
+    answers a Message-ID that only we can have made. `mentioned` are numbers in its subject, which
+    anybody can write; they count only if the mail is not `forged`, and only for who takes part.
+    """
+
+    writer: Writer = Writer.PERSON
+    subject: str = ""
+    message_id: str = ""
+    references: tuple[str, ...] = ()  # what it answers, nearest first
+    to: tuple[str, ...] = ()
+    cc: tuple[str, ...] = ()
+    proved: str = ""
+    mentioned: tuple[str, ...] = ()
+    forged: bool = False  # SPF, DKIM and DMARC say that it is not from whom it says
+    checks: Mapping[str, str] = field(default_factory=dict)  # spf, dkim, dmarc, virus, spam
+    folds: tuple[tuple[int, int], ...] = ()  # ranges of the text that quote earlier mails
+    notes: tuple[str, ...] = ()  # mail.parsed.Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file of a contact. `kind` is `raw` (the mail as it came), `attachment` or `inline`."""
+
+    kind: str
+    blob: "Blob"
+    content_id: str = ""  # the mail's HTML refers to it as cid:…
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact:
     """One interaction. `(medium, external_id)` makes receiving it twice harmless.
@@ -97,6 +142,9 @@ class Contact:
     outcome: Outcome = Outcome.RECEIVED
     text: str = ""
     call: CallFacts | None = None
+    mail: MailFacts | None = None
+    html: str = ""  # of a mail, safe to show
+    files: tuple[File, ...] = ()  # kept by now; named by the commit that files the contact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,16 +4,20 @@ The service reads what is known of a batch, a `Filing` decides in memory, the se
 came out. One contact and a replay of two hundred take the same path, in one transaction each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from contactd.tickets import model
 from contactd.tickets.contact import Contact, Filed, Medium
 from contactd.tickets.events import CallEnded
 from contactd.tickets.journal import Draft
 from contactd.tickets.model import Decision, Ticket, TicketPolicy
-from contactd.tickets.people import Address, Branch, Person, address_of, branch_of
+from contactd.tickets.people import MAIL, Address, Branch, Person, address_of, branch_of
+from contactd.tickets.states import OPEN
+
+_NOWHERE: Final = Address(kind=MAIL, value="")
 
 ContactKey = tuple[Medium, str]  # the medium and its external id
 
@@ -39,11 +43,22 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A ticket with who takes part in it: its requester, who wrote about it, engineers."""
+
+    ticket: Ticket
+    requester: Person
+    people: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What the database says of a batch."""
 
     seen: Mapping[ContactKey, Seen] = field(default_factory=dict)
     callers: Mapping[Address, Caller] = field(default_factory=dict)
+    named: Mapping[str, Named] = field(default_factory=dict)  # tickets that mails name, by number
+    answered: Mapping[str, str] = field(default_factory=dict)  # Message-ID -> ticket's number
     branches: Mapping[str, Branch] = field(default_factory=dict)
 
 
@@ -114,6 +129,16 @@ class Filing:
                 person.latest = self._ticket(caller.ticket, person)
         for key, seen in known.seen.items():
             self._by_key[key] = self._seen(seen)
+        self._people_of = {number: named.people for number, named in known.named.items()}
+        self._by_number = {
+            number: self._ticket(named.ticket, self._person(named.requester, _NOWHERE))
+            for number, named in known.named.items()
+        }
+        self._by_mail = {
+            message_id: self._by_number[number]
+            for message_id, number in known.answered.items()
+            if number in self._by_number
+        }
 
     @property
     def contacts(self) -> list[ContactSlip]:
@@ -163,15 +188,18 @@ class Filing:
     def _first_sight(self, contact: Contact) -> ContactSlip:
         person = self._requester(contact)
         before = person.latest
-        if before is not None and model.may_join(before.ticket, contact, self._policy):
-            before.apply(model.join(before.ticket, contact, self._now))
-            ticket, opened = before, False
+        older = self._older(contact, person)
+        if older is not None:
+            older.apply(model.join(older.ticket, contact, self._now))
+            ticket, opened = older, False
         else:
             decision = self._open(contact, person)
             ticket, opened = TicketSlip(ticket=decision.ticket, requester=person), True
             ticket.entries += decision.entries
             self.tickets.append(ticket)
             person.latest = ticket
+        if contact.mail is not None and contact.mail.message_id:
+            self._by_mail.setdefault(contact.mail.message_id, ticket)
         return ContactSlip(
             id=0,
             contact=contact,
@@ -182,6 +210,35 @@ class Filing:
             new=True,
             ended=contact.call is not None and contact.call.final,
         )
+
+    def _older(self, contact: Contact, person: PersonSlip) -> TicketSlip | None:
+        """Return the ticket that a contact joins: the one it names, or its sender's latest."""
+        for found in self._claimed(contact, person):
+            if found.ticket.state in OPEN:
+                return found
+        latest = person.latest
+        if latest is not None and model.may_join(latest.ticket, contact, self._policy):
+            return latest
+        return None
+
+    def _claimed(self, contact: Contact, person: PersonSlip) -> Iterator[TicketSlip]:
+        """Yield the tickets that a mail names, the surest first.
+
+        A number in the subject is no secret: it counts for who takes part, and not if the sender
+        is forged. A Message-ID is known to nobody but who wrote or got the mail.
+        """
+        if (mail := contact.mail) is None:
+            return
+        proved = self._by_number.get(mail.proved)
+        if proved is not None:
+            yield proved
+        # The mail itself, too: it comes once for each of our mailboxes.
+        for message_id in (*mail.references, mail.message_id):
+            if (found := self._by_mail.get(message_id)) is not None:
+                yield found
+        for number in () if mail.forged else mail.mentioned:
+            if person.person.id and person.person.id in self._people_of.get(number, ()):
+                yield self._by_number[number]
 
     def _again(self, slip: ContactSlip, told: Contact) -> None:
         merged = model.merge(slip.contact, told)

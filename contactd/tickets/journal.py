@@ -46,6 +46,14 @@ class Entry:
     hash: str
 
 
+def from_machine(entry: Entry) -> bool:
+    """Return whether a contact joined of which no person asks anything: a vacation note, a bounce.
+
+    What opened a ticket is not one of them: whoever wrote it, somebody has to look.
+    """
+    return entry.action == "contact.added" and entry.body.get("writer", "person") != "person"
+
+
 def instant_text(at: datetime) -> str:
     """Return an instant as fixed-width UTC text, the same whatever zone it was given in."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -176,6 +176,8 @@ def merge(known: Contact, told: Contact) -> Contact:
     The PBX's records (replay) replace what was seen live, live replaces earlier live, and nothing
     that is not final replaces final facts. `source` stays: it says who brought the contact.
     """
+    if known.mail is not None:  # a mail is what it was
+        return known
     settled = known.call is not None and known.call.final
     if settled and not (told.call is not None and told.call.final):
         return known
@@ -229,7 +231,7 @@ def open_ticket(
         urgency=urgency,
         priority=level,
         priority_reason=reason,
-        title=clean_line(contact.text, 200),
+        title=_title(contact),
         category="",
         system="",
         team="",
@@ -253,6 +255,11 @@ def open_ticket(
         at=now, actor=journal.REQUESTER, action="opened", state=State.NEW.value, body=body
     )
     return _with_call(Decision(ticket=ticket, entries=(opened,)), None, contact, now)
+
+
+def _title(contact: Contact) -> str:
+    subject = contact.mail.subject if contact.mail is not None else ""
+    return clean_line(subject, 200) or clean_line(contact.text, 200)
 
 
 def join(ticket: Ticket, contact: Contact, now: datetime) -> Decision:
@@ -495,6 +502,7 @@ def _check_open(ticket: Ticket, verb: str) -> None:
 
 def _naming(contact: Contact) -> dict[str, Any]:
     return {
+        **({"writer": contact.mail.writer.value} if contact.mail is not None else {}),
         "medium": contact.medium.value,
         "contact": contact.external_id,
         "source": contact.source.value,

@@ -12,6 +12,7 @@ from contactd.tickets.filing import (
     Caller,
     ContactKey,
     ContactSlip,
+    Named,
     PersonSlip,
     Seen,
 )
@@ -45,6 +46,14 @@ class People(Protocol):
 class Tickets(Protocol):
     async def find(self, ticket: int | str) -> Ticket | None:
         """Return the ticket with this id, or with this number."""
+        ...
+
+    async def named(self, numbers: Collection[str]) -> Mapping[str, Named]:
+        """Return the tickets of these numbers that there are, with who takes part in them."""
+        ...
+
+    async def answered(self, message_ids: Collection[str]) -> Mapping[str, str]:
+        """Return the number of the ticket of each mail that was received."""
         ...
 
     async def next_sequence(self, day: str, count: int) -> int:

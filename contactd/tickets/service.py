@@ -13,10 +13,10 @@ from contactd.errors import NotFound, PermanentFailure
 from contactd.log import get_logger
 from contactd.signals import Topic
 from contactd.tickets import dispatching, model
-from contactd.tickets.contact import Contact, Filed, Medium, Replay, Source
+from contactd.tickets.contact import Contact, Filed, MailFacts, Medium, Replay, Source
 from contactd.tickets.dispatching import CODE_DIGITS, Moved, Step, WrongCode
 from contactd.tickets.events import TicketDue
-from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, TicketSlip
+from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, Named, TicketSlip
 from contactd.tickets.journal import Entry
 from contactd.tickets.model import (
     Classification,
@@ -450,13 +450,22 @@ class TicketService:
         }
         named = {address for address in addresses if address.value}
         callers = await work.people.callers(named) if named else {}
+        mails = [
+            contact.mail
+            for key, contact in contacts.items()
+            if contact is not None and contact.mail is not None and key not in seen
+        ]
+        answered, tickets = await _named_by(work, mails) if mails else ({}, {})
         people = [caller.person for caller in callers.values()]
+        people += [each.requester for each in tickets.values()]
         people += [each.person for each in seen.values()]
         addresses |= {address_of(each.contact, country=country) for each in seen.values()}
         sites = {person.site for person in people} - {""}
         areas = {_area(address) for address in addresses} - {""}
         branches = await work.people.branches(sites, areas) if sites or areas else {}
-        return Known(seen=seen, callers=callers, branches=branches)
+        return Known(
+            seen=seen, callers=callers, branches=branches, named=tickets, answered=answered
+        )
 
     async def _store(self, work: UnitOfWork, filing: Filing) -> None:
         """Write what was decided: people, tickets, contacts, journals, then what happened."""
@@ -565,6 +574,17 @@ async def _without_visits(
     await work.dispatches.save([moved.dispatch for moved in off])
     entries = tuple(entry for moved in off for entry in moved.entries)
     return replace(decision, entries=decision.entries + entries)
+
+
+async def _named_by(
+    work: UnitOfWork, mails: Sequence[MailFacts]
+) -> tuple[Mapping[str, str], Mapping[str, Named]]:
+    """Return what mails name: tickets by Message-ID, and those with who takes part in them."""
+    ids = {each for mail in mails for each in (*mail.references, mail.message_id) if each}
+    answered = await work.tickets.answered(ids) if ids else {}
+    numbers = {each for mail in mails for each in (mail.proved, *mail.mentioned) if each}
+    numbers |= set(answered.values())
+    return answered, await work.tickets.named(numbers) if numbers else {}
 
 
 async def _append(work: UnitOfWork, entries: Sequence[tuple[int, Entry]]) -> None:
