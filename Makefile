@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # The real things share one machine's ports, sounds and cores: two workers are enough.
 WORKERS ?= 2
 
-.PHONY: help setup demo demo-check check test test-quick nightly bench diagrams clean
+.PHONY: help setup demo demo-check check test test-quick nightly bench corpus diagrams clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ nightly: setup ## 100,000 random histories of clocks; the chaos test with more c
 
 bench: setup ## figures against the bare thing; ONLY=name runs one
 	@$(PY) -m bench $(if $(ONLY),--only $(ONLY))
+
+corpus: setup ## real mails of DIR over SMTP against what is known of them
+	@$(PY) -m bench.corpus $(DIR)
 
 diagrams: ## draw docs/ from the state tables
 	@$(PY) scripts/diagrams.py

@@ -1,8 +1,8 @@
 """`python -m bench [--only NAME]`: measures, prints a table, keeps it in docs/performance.md.
 
 NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`, `timers`,
-`pages`, `rota`, `explain`) or one figure of it (`ring_p99`). The figures also go to
-bench/out/latest.json; those that were not measured now stay as they were.
+`pages`, `rota`, `explain`, `mail_accept`, `mail_tickets`) or one figure of it (`ring_p99`). The
+figures also go to bench/out/latest.json; those that were not measured now stay as they were.
 """
 
 import argparse
@@ -17,7 +17,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import calls, daemon, explain, hotline, manager, pages, records, rota, timers
+from bench import (
+    calls,
+    daemon,
+    explain,
+    hotline,
+    mail_accept,
+    mail_tickets,
+    manager,
+    pages,
+    records,
+    rota,
+    timers,
+)
 from bench.figures import Figure, Judged, markdown, plain
 from contactd.lab.asterisk import LabError
 
@@ -42,6 +54,14 @@ MEASUREMENTS: Final[Mapping[tuple[str, ...], Callable[[], Awaitable[Sequence[Fig
     ("pages_p50", "pages_p99"): pages.measure,
     ("rota_year", "rota_60d"): rota.measure,
     ("explain", "explain_due"): explain.measure,
+    ("mail_accept_new", "mail_accept_open", "mail_accept_large"): mail_accept.measure,
+    (
+        "mail_tickets_rt_p99",
+        "mail_tickets_rt_rate",
+        "mail_tickets_roundup_p99",
+        "mail_tickets_roundup_rate",
+        "mail_tickets_mailbox",
+    ): mail_tickets.measure,
 }
 ORDER: Final = [name for names in MEASUREMENTS for name in names]
 
@@ -50,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", metavar="NAME", help="one benchmark, or one figure")
     only = parser.parse_args(argv).only
-    wanted = [name for name in ORDER if only in (None, name, name.partition("_")[0])]
+    wanted = [name for name in ORDER if only is None or f"{name}_".startswith(f"{only}_")]
     if not wanted:
         parser.error(f"there is no {only}: {', '.join(ORDER)}")
     try:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from contactd import settings as settings_module
 from contactd.errors import ConfigurationError, ContactdError, PermanentFailure
+from contactd.routing.notify import Reason
 from contactd.settings import Settings
 from contactd.tickets.people import PEOPLES_ROLES, Role
 
@@ -115,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     explain = command("explain", "print a ticket's contacts and journal", _explain)
     explain.add_argument("ticket", help="the ticket's number")
 
+    letter = command("letter", "print a mail as somebody would get it", _letter)
+    letter.add_argument("reason", choices=[reason.value for reason in Reason], help="what about")
+    letter.add_argument("--language", choices=["zh", "en"], default="zh")
+    letter.add_argument("--html", action="store_true", help="its HTML instead of its text")
+
     calendar = commands.add_parser("calendar", help="public holidays").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
@@ -213,6 +219,13 @@ async def _explain(settings: Settings, arguments: argparse.Namespace) -> int:
     from contactd import commands
 
     return await commands.explain(settings, arguments.ticket)
+
+
+async def _letter(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    reason = Reason(arguments.reason)
+    return commands.letter(settings, reason, arguments.language, as_html=arguments.html)
 
 
 async def _calendar_import(settings: Settings, arguments: argparse.Namespace) -> int:

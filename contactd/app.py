@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -17,11 +17,18 @@ from zoneinfo import ZoneInfo
 from contactd import log as logging
 from contactd.board import DeskBoard
 from contactd.calendar_feeds import CalendarFeeds
-from contactd.clock import SystemClock
+from contactd.clock import Clock, SystemClock
 from contactd.core import core
 from contactd.httpd import Httpd
 from contactd.log import get_logger
-from contactd.mail.outgoing import Mails
+from contactd.mail.acting import Acting
+from contactd.mail.dkim_sign import signer
+from contactd.mail.ledger import SPOOL, spool_reader
+from contactd.mail.listeners import Listener
+from contactd.mail.outgoing import Letterhead, Mails
+from contactd.mail.receiving import Receiving
+from contactd.mail.templates import read_letters
+from contactd.mail.workers import Parsers
 from contactd.metrics import LOOP_LAG
 from contactd.routing import deskfile
 from contactd.routing.notify import Notifier
@@ -36,8 +43,10 @@ from contactd.store.calls import Calls
 from contactd.store.duty import DutyKeeper, LastDuties
 from contactd.store.engine import Database, upgrade
 from contactd.store.holidays import CalendarWatch
+from contactd.store.keys import Keys
 from contactd.store.ledger import Ledger
-from contactd.store.outbox import Relay
+from contactd.store.mails import Mails as MailStore
+from contactd.store.outbox import Handlers, Relay
 from contactd.store.views import Views
 from contactd.telephony.intake import Intake
 from contactd.telephony.ivr import Ivr
@@ -45,9 +54,9 @@ from contactd.telephony.pbx import Pbx, Shared
 from contactd.telephony.recordings import Recordings
 from contactd.telephony.service import Telephony
 from contactd.telephony.voice import Voice
-from contactd.tickets.contact import Medium
-from contactd.tickets.events import CallEnded
-from contactd.web import api, login, status, ticketpage
+from contactd.tickets.contact import Contact, Filed, Medium
+from contactd.tickets.events import CallEnded, MailDue
+from contactd.web import api, login, maillinks, mailpage, status, ticketpage
 from contactd.web import feeds as calendars
 from contactd.web.i18n import Language
 from contactd.web.live import Live
@@ -210,7 +219,9 @@ def build(settings: Settings) -> list[Service]:
         default_queue=settings.hotline.default_queue,
     )
     telephony = Telephony(agi=settings.agi, ivr=ivr, pbxs=pbxs)
-    notifiers |= _notifiers(settings, pbxs, clock)
+    keys, mail_store = Keys(database, clock), MailStore(database, clock)
+    head = _letterhead(settings, keys, mail_store)
+    notifiers |= _notifiers(settings, pbxs, clock, head)
 
     blobs = Blobs(settings.service.data_dir / "blobs")
     calls = Calls(database, clock)
@@ -226,7 +237,21 @@ def build(settings: Settings) -> list[Service]:
         if contact is not None:
             await recordings.keep(event, contact)
 
-    relay = Relay(database, {**parts.handlers, CallEnded: call_ended}, clock, signals)
+    acting = Acting(mails=mail_store, reply=parts.replying.reply, outcome=follow_up.outcome)
+    handlers: Handlers = {
+        **parts.handlers,
+        CallEnded: call_ended,
+        MailDue: acting.mail_due,
+    }
+    relay = Relay(database, handlers, clock, signals)
+    intake_of_mail = _mail_intake(
+        settings,
+        receive=tickets.receive,
+        known=mail_store,
+        keys=keys,
+        ledger=ledger,
+        clock=clock,
+    )
 
     redis_url = settings.redis.url.get_secret_value()
     redis: list[Service] = []
@@ -244,7 +269,9 @@ def build(settings: Settings) -> list[Service]:
     keeper = DutyKeeper(database, clock, settings.service.zone)
     calendar = CalendarWatch(parts.terms, clock, zone=settings.service.zone)
     feeds = CalendarFeeds(database, clock, zone=settings.service.zone, signals=signals)
-    watched: list[Service] = [database, *redis, keeper, calendar, feeds, relay, telephony]
+    watched: list[Service] = [
+        database, *redis, keeper, calendar, feeds, relay, telephony, *intake_of_mail,
+    ]  # fmt: skip
     mails = [each for each in notifiers.values() if isinstance(each, Mails)]
 
     def health() -> list[Health]:
@@ -279,6 +306,10 @@ def build(settings: Settings) -> list[Service]:
                     zone=settings.service.zone,
                 )
             ),
+            *maillinks.routes(
+                maillinks.MailLinks(pages=pages, answering=follow_up, key=keys.signing, clock=clock)
+            ),
+            *mailpage.routes(mailpage.MailPage(mails=views)),
             *calendars.routes(
                 calendars.Calendars(
                     database=database,
@@ -309,18 +340,85 @@ def build(settings: Settings) -> list[Service]:
         drain_s=min(settings.service.drain_s / 2, 5.0),
     )
     return [
-        database, desk_file, *redis, keeper, calendar, feeds, relay, telephony, live, LoopWatch(),
-        httpd,
+        database, desk_file, *redis, keeper, calendar, feeds, relay, telephony, *intake_of_mail,
+        live, LoopWatch(), httpd,
     ]  # fmt: skip
 
 
-def _notifiers(settings: Settings, pbxs: list[Pbx], clock: SystemClock) -> dict[Medium, Notifier]:
+def _mail_intake(  # noqa: PLR0913 - the composition root's words
+    settings: Settings,
+    *,
+    receive: Callable[[Contact], Awaitable[Filed]],
+    known: MailStore,
+    keys: Keys,
+    ledger: Ledger,
+    clock: Clock,
+) -> list[Service]:
+    """Return what takes mail and reads it; nothing if no mailbox is configured."""
+    smtp, spool = settings.smtp, settings.service.data_dir / "mail" / SPOOL
+    if not smtp.mailboxes:
+        return []
+    zone = ZoneInfo(settings.service.zone)
+    receiving = Receiving(
+        smtp,
+        spool=spool_reader(settings.service.data_dir, day_of=lambda at: at.astimezone(zone).date()),
+        parsers=Parsers(
+            count=smtp.parsers,
+            timeout=timedelta(seconds=smtp.parse_timeout_s),
+            memory_bytes=smtp.parse_memory_bytes,
+            blobs=settings.service.data_dir / "blobs",
+            own_addresses=[*smtp.mailboxes, *filter(None, [settings.mail.sender])],
+            nameserver=smtp.nameserver,
+        ),
+        receive=receive,
+        known=known,
+        key=keys.signing,
+        settle=ledger.settle,
+        clock=clock,
+        zone=settings.service.zone,
+    )
+    listener = Listener(
+        smtp,
+        spool,
+        on_kept=receiving.wake,
+        log_level=settings.service.log_level,
+        log_json=settings.service.log_json,
+    )
+    return [receiving, listener]
+
+
+def _letterhead(settings: Settings, keys: Keys, mails: MailStore) -> Letterhead:
+    """Return what our mails have beside their words.
+
+    Raises:
+        ConfigurationError: the words or the key for signatures cannot be used.
+    """
+    mail, mailboxes = settings.mail, settings.smtp.mailboxes
+    return Letterhead(
+        key=keys.signing,
+        mailbox=mailboxes[0] if mailboxes else "",
+        public_url=settings.http.public_url,
+        letters=read_letters(mail.letters_file),
+        thread_of=mails.thread,
+        sign=signer(
+            selector=mail.dkim_selector, domain=mail.dkim_domain, key_file=mail.dkim_key_file
+        )
+        if mail.dkim_key_file is not None
+        else None,
+    )
+
+
+def _notifiers(
+    settings: Settings, pbxs: list[Pbx], clock: SystemClock, head: Letterhead
+) -> dict[Medium, Notifier]:
     """Return what people can be told by, as far as it is configured."""
     found: dict[Medium, Notifier] = {Medium.CALL: Voice(pbxs)} if pbxs else {}
     if (texts := gateway(settings.sms, clock)) is not None:
         found[Medium.TEXT] = texts
     if settings.mail.host:
-        found[Medium.MAIL] = Mails(settings.mail, service=settings.service.name, clock=clock)
+        found[Medium.MAIL] = Mails(
+            settings.mail, service=settings.service.name, clock=clock, letterhead=head
+        )
     return found
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from contactd.errors import ContactdError
 from contactd.mail.outgoing import Mails
 from contactd.routing import deskfile, rota
 from contactd.routing.plan import Holidays, Plan
-from contactd.settings import PbxSettings, Settings
+from contactd.settings import PbxSettings, Settings, SmtpSettings
 from contactd.store import duty
 from contactd.store.engine import REVISION, Database
 from contactd.telephony.ami import Ami, ami_settings
@@ -80,6 +81,7 @@ def _probes(settings: Settings) -> Mapping[str, Probe]:
         "listeners": partial(_listeners, settings),
         "redis": partial(_redis, settings.redis.url.get_secret_value()),
         "mail": partial(_mail, settings),
+        "smtp": partial(_smtp, settings.smtp),
     }
     for pbx in settings.pbx:
         probes[f"pbx {pbx.name}"] = partial(_pbx, pbx, settings)
@@ -198,6 +200,23 @@ async def _mail(settings: Settings) -> Sequence[Finding]:
     except ContactdError as error:
         return [_warning("mail", f"{error}: see section mail; till then mails wait")]
     return [_ok("mail", f"{settings.mail.host}:{settings.mail.port} takes our mail")]
+
+
+async def _smtp(smtp: SmtpSettings) -> Sequence[Finding]:
+    """Try to listen for mail, and with the certificate."""
+    if not smtp.mailboxes:
+        return [_ok("smtp", "no mailboxes configured: no mail is taken")]
+    found = [_listener("smtp", smtp.host, smtp.port)]
+    if smtp.certificate_file is None or smtp.key_file is None:
+        detail = "without certificate_file mail comes unencrypted: see section smtp"
+        return [*found, _warning("smtp", detail)]
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(smtp.certificate_file, smtp.key_file)
+    except OSError as error:  # also what is no certificate: SSLError
+        remedy = "smtp.certificate_file and smtp.key_file must be PEM and belong together"
+        return [*found, _failed("smtp", f"{error}: {remedy}")]
+    return [*found, _ok("smtp", f"takes mail for {len(smtp.mailboxes)} mailboxes, with STARTTLS")]
 
 
 async def _pbx(pbx: PbxSettings, settings: Settings) -> Sequence[Finding]:

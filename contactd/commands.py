@@ -7,13 +7,16 @@ from contextlib import asynccontextmanager
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from contactd.clock import SystemClock
 from contactd.errors import ConfigurationError, NotFound
+from contactd.mail.ledger import YOUNG, accepted, spool_reader
+from contactd.mail.templates import preview, read_letters
 from contactd.routing import clocks, deskfile, promises, rota
 from contactd.routing.clocks import Breached, Clock
+from contactd.routing.notify import Reason
 from contactd.routing.oncall import Duties, Duty, Site, Why, next_duties, on_duty
 from contactd.routing.rota import HOLE
 from contactd.routing.terms import Terms
@@ -23,10 +26,12 @@ from contactd.store import desk, duty, holidays
 from contactd.store.accounts import Accounts
 from contactd.store.engine import Database, upgrade
 from contactd.store.ledger import Ledger, LedgerDay
+from contactd.store.mails import Mails
 from contactd.store.terms import LastTerms
 from contactd.store.views import ContactView, MessageView, Views
 from contactd.telephony.ledger import hotline_calls, records_since
 from contactd.tickets import journal
+from contactd.tickets.contact import Medium
 from contactd.tickets.journal import Entry
 from contactd.tickets.model import clean_line
 from contactd.tickets.people import Role
@@ -109,6 +114,10 @@ async def ledger(settings: Settings, day: date | None) -> int:
         book = Ledger(database, SystemClock(), settings.service.zone)
         day = day or book.today()
         balanced = [await _balanced(settings, book, pbx, day) for pbx in settings.pbx]
+        if settings.smtp.mailboxes:
+            balanced.append(
+                await _mail_balanced(settings, book, Mails(database, SystemClock()), day)
+            )
     return os.EX_OK if all(balanced) else 1
 
 
@@ -132,11 +141,24 @@ async def _balanced(settings: Settings, book: Ledger, pbx: PbxSettings, day: dat
     return settled.balanced
 
 
+async def _mail_balanced(settings: Settings, book: Ledger, mails: Mails, day: date) -> bool:
+    spool = spool_reader(
+        settings.service.data_dir,
+        day_of=lambda at: at.astimezone(ZoneInfo(settings.service.zone)).date(),
+    )
+    name = settings.smtp.name
+    outside = await accepted(spool, name, mails, day)
+    settled = await book.settle(day, name, outside, Medium.MAIL, YOUNG)
+    _print_ledger(settled)
+    return settled.balanced
+
+
 def _print_ledger(settled: LedgerDay, when: str = "") -> None:
     word = "balanced" if settled.balanced else "DIFFERENCE"
     print(
-        f"{settled.day}  {settled.source}  {settled.medium}: {settled.outside} in the PBX's CEL, "
-        f"{settled.contacts} contacts, {len(settled.repaired)} repaired: {word}{when}"
+        f"{settled.day}  {settled.source}  {settled.medium}: {settled.outside} "
+        f"{_OUTSIDE[settled.medium]}, {settled.contacts} contacts, "
+        f"{len(settled.repaired)} repaired: {word}{when}"
     )
     for what, ids in (
         ("missing here", settled.missing),
@@ -145,6 +167,17 @@ def _print_ledger(settled: LedgerDay, when: str = "") -> None:
     ):
         for call_id in ids:
             print(f"  {what}: {call_id}")
+
+
+_OUTSIDE: Final = {Medium.CALL: "in the PBX's CEL", Medium.MAIL: "accepted by SMTP"}
+
+
+def letter(settings: Settings, reason: Reason, language: str, *, as_html: bool) -> int:
+    """Print a mail about a ticket that there never was, in the words that are configured."""
+    letters = read_letters(settings.mail.letters_file)
+    shown = preview(reason, language, letters, service=settings.service.name)
+    print(shown.html if as_html else f"Subject: {shown.subject}\n\n{shown.text}")
+    return os.EX_OK
 
 
 async def oncall(settings: Settings, at: datetime | None, site: str | None) -> int:

@@ -1,8 +1,9 @@
-"""`contactd demo`: a PBX, a public network, contactd, and three calls, on this machine."""
+"""`contactd demo`: a PBX, a public network, contactd, three calls and a mail, on this machine."""
 
 import asyncio
 import os
 import signal
+import smtplib
 import socket
 import sys
 import time
@@ -10,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from email.utils import make_msgid
 from typing import Any, Final, TypeVar
 
 from contactd.errors import ContactdError
@@ -21,6 +24,8 @@ from contactd.routing import deskfile
 T = TypeVar("T")
 
 PAGE_PORT: Final = 8080
+MAIL_PORT: Final = 8025
+MAILBOX: Final = "support@demo.example"
 NEXT_CALL_S: Final = 30.0
 
 # Times of the zh prompts: the notice takes 4 s and cannot be skipped, the greeting with the ticket
@@ -95,20 +100,23 @@ async def _demo(*, check: bool, keep: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     _say("starting a PBX, the public network and contactd")
     port = {"host": "127.0.0.1", "port": PAGE_PORT} if _is_free(PAGE_PORT) else {}
-    async with open_desk(options={"QUEUE_WAIT": "14"}, settings={"http": port}, keep=keep) as desk:
+    smtp_port = MAIL_PORT if _is_free(MAIL_PORT) else _free_port()
+    settings = {"http": port, "smtp": {"mailboxes": [MAILBOX], "port": smtp_port}}
+    async with open_desk(options={"QUEUE_WAIT": "14"}, settings=settings, keep=keep) as desk:
         _say(f"ready; the status page is {desk.daemon.url}/")
-        tickets = await _three_calls(desk)
-        for line in tickets:
+        for line in await _three_calls(desk):
             print(line)
+        _say(await _a_mail(desk, smtp_port))
         if keep:
             _say(f"kept: {desk.folder} and {desk.pbx.files_root}")
         if check:
-            _say("demo-check: the three calls are tickets as they should be")
+            _say("demo-check: the three calls and the mail are tickets as they should be")
             return
         print(
             f"\n  Status page   {desk.daemon.url}/   (?lang=en, ?lang=zh)\n"
             f"  Live calls    one more every {NEXT_CALL_S:.0f} s, watch the page\n"
             f"  From afar     ssh -L {PAGE_PORT}:{desk.daemon.url.removeprefix('http://')} HOST\n"
+            f"  Mail          to {MAILBOX}, by SMTP at 127.0.0.1:{smtp_port}\n"
             "  Ctrl-C        ends all of it\n",
             flush=True,
         )
@@ -161,6 +169,36 @@ async def _three_calls(desk: DeskLab) -> list[str]:
     return await _report(desk, token)
 
 
+async def _a_mail(desk: DeskLab, port: int) -> str:
+    """Send a mail and say which ticket it has become.
+
+    Raises:
+        DemoFailed: it has become none.
+    """
+    mail = EmailMessage()
+    mail["From"], mail["To"] = "赵敏 <zhao.min@customer.example>", MAILBOX
+    mail["Subject"] = "打印机卡纸"
+    mail["Message-ID"] = make_msgid(domain="customer.example")
+    mail.set_content("二楼的打印机又卡纸了，请派人来看看。")
+
+    def send() -> None:
+        with smtplib.SMTP("127.0.0.1", port, timeout=10) as smtp:
+            smtp.send_message(mail)
+
+    await asyncio.to_thread(send)
+    name = f"demo-{int(time.time())}"
+    token = (await desk.daemon.run("token", "create", "--name", name, "--role", "admin")).strip()
+
+    async def filed() -> dict[str, Any] | None:
+        found = await desk.daemon.get("/api/v1/contacts?medium=mail", token=token)
+        return next(iter(found["items"]), None)
+
+    contact = await _until(filed, 20, "the mail becomes a ticket")
+    if contact["mail"]["subject"] != mail["Subject"]:
+        raise DemoFailed(f"the mail is called {contact['mail']['subject']!r}")
+    return f"a mail to {MAILBOX} is ticket {contact['ticket']}"
+
+
 def _tier_one() -> list[str]:
     """Return the phones of everybody who is ever in tier 1, as the carrier dials them."""
     desk, now = deskfile.read(DESK_FILE), datetime.now(UTC)
@@ -188,7 +226,7 @@ async def _is_talking(desk: DeskLab, token: str) -> bool:
 
 
 async def _contacts(desk: DeskLab, token: str) -> list[dict[str, Any]]:
-    page = await desk.daemon.get("/api/v1/contacts", token=token)
+    page = await desk.daemon.get("/api/v1/contacts?medium=call", token=token)
     items: list[dict[str, Any]] = page["items"]
     return items
 
@@ -232,7 +270,8 @@ async def _report(desk: DeskLab, token: str) -> list[str]:
         )
         for attachment in contact["attachments"]:
             lines.append(f"{'':31}{attachment['kind']}: {desk.daemon.url}{attachment['url']}")
-    day = (await desk.daemon.get("/api/v1/ledger", token=token))["items"][0]
+    days = (await desk.daemon.get("/api/v1/ledger", token=token))["items"]
+    day = next(each for each in days if each["medium"] == "call")
     lines.append(
         f"\n  ledger {day['day']}: {day['outside']} calls in the PBX's CEL,"
         f" {day['contacts']} contacts: {'balanced' if day['balanced'] else 'DIFFERENCE'}"
@@ -256,6 +295,13 @@ async def _go_on(desk: DeskLab) -> None:
         caller = f"1391234{1000 + number % 9000:04}"
         await desk.network.call(caller=caller, name=story.name, did=DID, script=story.script)
         _say(f"{caller} calls {DID}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _is_free(port: int) -> bool:

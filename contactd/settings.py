@@ -190,9 +190,16 @@ class MailSettings(Section):
         description="address in From and in the envelope",
     )  # fmt: skip
     timeout_s: Seconds = Field(20, description="for the connection, and for each half of a mail")
+    letters_file: Path | None = Field(None, description="words of mails: etc/letters.toml")
+    dkim_domain: str = Field("", description="sign our mail for this domain; empty: we do not")
+    dkim_selector: str = Field("", description="<selector>._domainkey.<domain> has the key")
+    dkim_key_file: Path | None = Field(None, description="RSA (PEM) or Ed25519 (base64)")
 
     @model_validator(mode="after")
     def _complete(self) -> "MailSettings":
+        signs = (self.dkim_domain, self.dkim_selector, self.dkim_key_file)
+        if any(signs) and not all(signs):
+            raise ValueError("dkim_domain, dkim_selector and dkim_key_file belong together")
         secret = _secret_from(self.password_file, self.password)
         if self.host and not self.sender:
             raise ValueError("sender must be given: the address that our mail comes from")
@@ -242,6 +249,10 @@ class SmtpSettings(Section):
     submitters: tuple[SubmitterSettings, ...] = Field(
         (), description="programs that may log in (AUTH), with TLS only; people do not"
     )
+    nameserver: str = Field(
+        "", pattern=r"^([0-9a-fA-F.:]+)?$",
+        description="address of a DNS server for SPF, DKIM and DMARC; empty: nothing is checked",
+    )  # fmt: skip
     max_message_bytes: int = Field(36 << 20, ge=1 << 16, le=1 << 30, description="RFC 1870 SIZE")
     max_recipients: int = Field(100, ge=1, le=1000, description="of one mail (RFC 5321: 100)")
     max_connections: int = Field(500, ge=1, le=10_000)

@@ -64,6 +64,7 @@ def document(lab: Lab, folder: Path, *, desk_file: Path, database_url: str) -> d
         "agi": {"host": host, "port": lab.agi_port},
         "hotline": {},
         "tickets": {},
+        "smtp": {},
         "pbx": [
             {
                 "name": PBX_NAME,

@@ -1,12 +1,18 @@
-"""Mails to people, handed over to a smart host (RFC 6409): one connection a mail."""
+"""Mails to people, handed over to a smart host (RFC 6409): one connection a mail.
+
+A mail of ours says that a machine wrote it (RFC 3834), belongs to the conversation of its ticket
+(In-Reply-To, References), is answered to an address that names the ticket, and comes back, if it
+cannot be delivered, to one that names the mail: see `mail.ours`.
+"""
 
 import asyncio
 import re
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -18,13 +24,17 @@ import aiosmtplib
 from contactd.clock import Clock
 from contactd.errors import ConfigurationError, PermanentFailure, TemporaryFailure
 from contactd.log import get_logger
+from contactd.mail.dkim_sign import Sign
+from contactd.mail.ours import Ours
+from contactd.mail.templates import Letters
 from contactd.routing import words
-from contactd.routing.notify import Notification, SendUnknown, Trace
+from contactd.routing.notify import Notification, Reason, SendUnknown, Trace, link
 from contactd.service import Health, HealthState
 from contactd.settings import MailSettings
 
 log = get_logger()
 
+LINKS: Final = "/m"  # where `web.maillinks` has its pages
 REMEMBERED: Final = 10_000  # refs with their 250
 AT_ONCE: Final = 8  # connections to the smart host; Postfix lets one client have 50
 _POLICY: Final = SMTP.clone(cte_type="7bit")  # asks nothing of the smart host
@@ -33,6 +43,48 @@ _NO_REPLY: Final = -1  # aiosmtplib's code of an answer that is no SMTP
 _ADDRESS: Final = re.compile(
     r"([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64})@([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)"
 )
+_MESSAGE_ID: Final = re.compile(r"<[!-;=?-~]{1,400}>")  # on one line of 998 octets with its name
+MOST_REFERENCES: Final = 20  # the newest; RFC 5322 section 3.6.4 sets no limit
+
+# RFC 3834 section 5.2: only the confirmation answers a mail of its recipient's.
+_REPLIES: Final = frozenset({Reason.RECEIVED})
+# What comes again although nobody asked has a way to end it: the page where it is answered
+# (RFC 2369 section 3.2). Everything else is sent once, about what its recipient asked for.
+_RECURRING: Final = frozenset({Reason.REMINDER})
+
+
+ThreadOf = Callable[[str, str], Awaitable[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letterhead:
+    """What mails have beside their words. Each part may be missing.
+
+    `key` returns that of `tickets.signing`, for addresses, ids and links; `mailbox` is where
+    answers and delivery reports go; links lead to pages below `public_url`. `thread_of` returns
+    the Message-IDs of what somebody (by address) wrote about a ticket (by number), the newest
+    first. Both raise TemporaryFailure if that is not known now. `sign` is DKIM.
+    """
+
+    key: Callable[[], Awaitable[bytes]] | None = None
+    mailbox: str = ""
+    public_url: str = ""
+    letters: Letters = field(default_factory=Letters)
+    thread_of: ThreadOf | None = None
+    sign: Sign | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Around:
+    """What one mail needs to know beside its notification."""
+
+    ours: Ours | None = None
+    theirs: Sequence[str] = ()  # ids of what the recipient wrote about the ticket, newest first
+
+    def envelope_sender(self, notification: Notification) -> str:
+        """Return where a delivery report goes, "" to the address in From."""
+        ours = self.ours
+        return ours.bounce_address(notification.ticket, notification.ref) if ours else ""
 
 
 class Mails:
@@ -42,11 +94,19 @@ class Mails:
         ConfigurationError: `mail.ca_file` holds no certificates.
     """
 
-    def __init__(self, settings: MailSettings, *, service: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: MailSettings,
+        *,
+        service: str,
+        clock: Clock,
+        letterhead: Letterhead | None = None,
+    ) -> None:
         self._settings = settings
         self._tls = _tls(settings)  # once: the system's certificates take 20 ms to read
         self._service = service
         self._clock = clock
+        self._head = letterhead or Letterhead()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._accepted: OrderedDict[str, None] = OrderedDict()
         self._fault = ""  # why the smart host took nothing the last time; "": it did
@@ -60,13 +120,16 @@ class Mails:
             TemporaryFailure: the smart host is away, busy, or refuses us or our sender.
             PermanentFailure: it refuses the recipient or the mail for good.
         """
-        content = self.message(notification).as_bytes()
-        recipient = notification.address
         if notification.ref in self._accepted:
             return
+        around = await self._around(notification)
+        content = self.message(notification, around)
+        if self._head.sign is not None:
+            content = await asyncio.to_thread(self._head.sign, content)
+        sender = around.envelope_sender(notification) or self._settings.sender
         with self._noting_faults():
             async with self._turns, self._connected() as smart_host:
-                await self._hand_over(smart_host, recipient, content)
+                await self._hand_over(smart_host, sender, notification.address, content)
         self._accepted[notification.ref] = None
         while len(self._accepted) > REMEMBERED:
             self._accepted.popitem(last=False)
@@ -98,7 +161,17 @@ class Mails:
         detail = f"{self._fault}; see mail.host and the others of section mail"
         return [Health(component="mail", state=HealthState.DEGRADED, detail=detail)]
 
-    def message(self, notification: Notification) -> EmailMessage:
+    async def _around(self, notification: Notification) -> _Around:
+        ours: Ours | None = None
+        theirs: Sequence[str] = ()
+        if self._head.key is not None:
+            domain = self._settings.sender.rpartition("@")[2]
+            ours = Ours(key=await self._head.key(), mailbox=self._head.mailbox, domain=domain)
+        if self._head.thread_of is not None:
+            theirs = await self._head.thread_of(notification.ticket, notification.address)
+        return _Around(ours=ours, theirs=theirs)
+
+    def message(self, notification: Notification, around: _Around) -> bytes:
         """Return the mail of a notification, in the recipient's language.
 
         Raises:
@@ -106,25 +179,54 @@ class Mails:
         """
         if not (address := _ADDRESS.fullmatch(notification.address)):
             raise PermanentFailure("the address is not one that mail can be sent to")
-        letter = words.letter(notification, service=self._service)
-        name = " ".join("".join(c if c.isprintable() else " " for c in notification.name).split())
-        sender, domain = self._settings.sender.rsplit("@", 1)
+        ours = around.ours
+        reply_to = ours.reply_address(notification.ticket) if ours else ""
+        page = self._page(notification, ours)
+        setting = words.Setting(
+            service=self._service,
+            link=page,
+            can_reply=bool(reply_to),
+            # The title of what came by mail is its subject.
+            subject=notification.facts.get("title", "") if around.theirs else "",
+            wording=self._head.letters.wording(notification.reason, notification.language),
+        )
+        letter = words.letter(notification, setting)
         mail = EmailMessage(policy=_POLICY)
-        mail["From"] = Address(display_name=self._service, username=sender, domain=domain)
-        mail["To"] = Address(display_name=name, username=address[1], domain=address[2])
+        mail["From"] = _mailbox(self._service, self._settings.sender)
+        mail["To"] = Address(_line(notification.name), address[1], address[2])
+        if reply_to:
+            mail["Reply-To"] = _mailbox(self._service, reply_to)
         mail["Subject"] = letter.subject
         mail["Date"] = format_datetime(self._clock.now())
-        mail["Message-ID"] = self.message_id(notification.ref)
-        mail["Auto-Submitted"] = "auto-generated"  # RFC 3834 section 5
+        is_reply = notification.reason in _REPLIES
+        mail["Auto-Submitted"] = "auto-replied" if is_reply else "auto-generated"
         mail["X-Auto-Response-Suppress"] = "All"  # MS-OXCMAIL 2.2.3.2.14: no vacation notes
+        mail["X-Contactd"] = _line(self._service)  # comes one back, it is known
         mail.set_content(letter.text)
         mail.add_alternative(letter.html, subtype="html")
-        return mail
+        mail["Content-Language"] = "zh-CN" if notification.language.startswith("zh") else "en"
+        unsubscribe = f"<{page}>" if page and notification.reason in _RECURRING else ""
+        long = {
+            "Message-ID": [self.message_id(notification.ref, ours)],
+            **_threading(notification, around),
+            "List-Unsubscribe": [unsubscribe] if unsubscribe else [],
+        }
+        return _folded(long) + mail.as_bytes()
 
-    def message_id(self, ref: str) -> str:
-        """Return the Message-ID of a ref: always the same, on the sender's domain."""
+    def message_id(self, ref: str, ours: Ours | None = None) -> str:
+        """Return the Message-ID of a `ref`: always the same, and with a proof if we have a key."""
+        if ours is not None and (proved := ours.message_id(ref)):
+            return proved
         local = re.sub(r"[^A-Za-z0-9-]", lambda found: f"={ord(found[0]):x}=", ref)
         return f"<{local}@{self._settings.sender.rpartition('@')[2]}>"
+
+    def _page(self, notification: Notification, ours: Ours | None) -> str:
+        """Return the page where the message is answered, "" if there is none."""
+        offered = words.offers(notification.reason, notification.language)
+        if not offered or not self._head.public_url or ours is None:
+            return ""
+        token = link(ours.key, notification.ref)
+        return f"{self._head.public_url.rstrip('/')}{LINKS}/{token}" if token else ""
 
     # The smart host
 
@@ -171,11 +273,13 @@ class Mails:
         except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
             raise TemporaryFailure(f"smart host {self._where()}: {_said(error)}") from error
 
-    async def _hand_over(self, smart_host: aiosmtplib.SMTP, recipient: str, content: bytes) -> None:
+    async def _hand_over(
+        self, smart_host: aiosmtplib.SMTP, sender: str, recipient: str, content: bytes
+    ) -> None:
         """Send one mail; only after the beginning of DATA the outcome can be unknown."""
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                await smart_host.mail(self._settings.sender)
+                await smart_host.mail(sender)
                 await smart_host.rcpt(recipient)
         except aiosmtplib.SMTPRecipientRefused as error:
             raise _refused(f"smart host {self._where()}: recipient", error.code) from error
@@ -200,6 +304,36 @@ class Mails:
 
     def _where(self) -> str:
         return f"{self._settings.host}:{self._settings.port}"
+
+
+def _threading(notification: Notification, around: _Around) -> dict[str, list[str]]:
+    """Return the headers that put a mail into its conversation (RFC 5322 section 3.6.4).
+
+    Ids of others' mails are others' text: what is none is left out.
+    """
+    root = [around.ours.root_id(notification.ticket)] if around.ours else []
+    known = [each for each in around.theirs if _MESSAGE_ID.fullmatch(each)]
+    newest = known[: MOST_REFERENCES - 1]
+    return {"In-Reply-To": newest[:1] or root, "References": [*root, *reversed(newest)]}
+
+
+def _mailbox(name: str, address: str) -> Address:
+    local, _, domain = address.rpartition("@")
+    return Address(display_name=_line(name), username=local, domain=domain)
+
+
+def _line(name: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
+
+
+def _folded(headers: dict[str, list[str]]) -> bytes:
+    """Return headers of ASCII words, one a line.
+
+    The standard library writes a word that is longer than a line as an encoded word, which no id
+    and no link may be (seen with Python 3.11).
+    """
+    lines = [f"{name}: " + "\r\n ".join(found) for name, found in headers.items() if found]
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
 
 
 def _tls(settings: MailSettings) -> ssl.SSLContext | None:

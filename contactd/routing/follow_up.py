@@ -32,11 +32,14 @@ from contactd.routing.following import (
 )
 from contactd.routing.needs import HAND_OVER_DECLINED
 from contactd.routing.notify import (
+    ASKS,
+    COURTESIES,
     REQUESTER,
     Busy,
     Notification,
     Notifier,
     Notifiers,
+    Quota,
     Reason,
     SendState,
     SendUnknown,
@@ -58,7 +61,7 @@ from contactd.tickets.events import (
     TicketDue,
 )
 from contactd.tickets.journal import SYSTEM
-from contactd.tickets.model import ENGINEER
+from contactd.tickets.model import ENGINEER, Ticket
 from contactd.tickets.people import Address
 from contactd.tickets.ports import UnitOfWork
 from contactd.tickets.service import TicketService
@@ -71,6 +74,7 @@ SEND_WITHIN: Final = timedelta(seconds=40)  # shorter than a handler may take: i
 # As long as a handler may take: two rows may ask for one notification, and one of them sends it.
 IN_HAND: Final = timedelta(seconds=50)
 BUSY_AGAIN: Final = timedelta(seconds=1)  # a page takes half a minute: some channel ends soon
+TOO_MANY: Final = "requester.not_told"  # an address gets no more of what it has not asked for
 MOST_TOGETHER: Final = 25  # tickets looked at in one transaction
 
 # What of a notification's states is still to be done.
@@ -105,6 +109,15 @@ class StoredNotice:
     step: int
     generation: int
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A message that was sent, and how its ticket stands now: what the page of its links shows."""
+
+    notice: StoredNotice
+    ticket: Ticket
+    site: str  # in the recipient's language, "" when unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +201,7 @@ class FollowUp:
         self._clock = clock
         self._settings = settings
         self._on_commit = on_commit
+        self._quota = Quota()
         self._looking = Together(self._look, key=lambda ticket: ticket, most=MOST_TOGETHER)
         self._hearing = Together(self._hear_together, key=_first, most=MOST_TOGETHER)
 
@@ -305,7 +319,7 @@ class FollowUp:
             found = await work.routing.notification(ref)
             if found is None or found.state not in _PENDING:
                 return None
-            is_wanted = await self._is_wanted(work, found)
+            is_wanted = await self._is_wanted(work, found) and await self._is_few(work, found)
             in_hand = found.state is SendState.SENDING and now - found.updated_at < IN_HAND
             if is_wanted and in_hand:
                 raise TemporaryFailure("it is being sent, or was when somebody died")
@@ -321,7 +335,7 @@ class FollowUp:
     async def _is_wanted(self, work: RoutingWork, found: StoredNotice) -> bool:
         """Return whether its ladder, or the requester's ticket, still wants it sent."""
         case = await work.routing.case(found.ticket_id)
-        if found.notification.reason in _WHILE_RESOLVED:
+        if found.notification.reason in ASKS:
             return case is not None and case.ticket.state is State.RESOLVED
         if not found.generation:
             return True
@@ -338,6 +352,19 @@ class FollowUp:
         return (
             turns[-1] == notice and notice.outcome in _WANTED and notice.person not in has_answered
         )
+
+    async def _is_few(self, work: RoutingWork, found: StoredNotice) -> bool:
+        """Return whether one more courtesy is not too many for its address; if it is, say so on
+        the ticket, once. What asks for an answer, and pages, have no limit.
+        """
+        page, now = found.notification, self._clock.now()
+        if page.reason not in COURTESIES or self._quota.take(page.address, page.ref, now):
+            return True
+        case = await work.routing.case(found.ticket_id)
+        if case is not None and not any(entry.action == TOO_MANY for entry in case.journal):
+            await self._note(work, case.ticket, TOO_MANY, {"medium": page.medium.value})
+        log.warning("notice.too_many", ticket=page.ticket, about=page.reason.value)
+        return False
 
     async def _look_up(self, found: StoredNotice, notifier: Notifier) -> None:
         """Ask whether it has gone out; send it if it has not, and in the end if nobody knows."""
@@ -462,7 +489,12 @@ class FollowUp:
         if ticket is None or page.reason not in bodies or await self._has_other_way(work, page):
             return
         action, body = bodies[page.reason]
-        noted = model.note(ticket, action, actor=SYSTEM, body=body, now=self._clock.now())
+        await self._note(work, ticket, action, body)
+
+    async def _note(
+        self, work: RoutingWork, ticket: Ticket, action: str, body: Mapping[str, Any]
+    ) -> None:
+        noted = model.note(ticket, action, actor=SYSTEM, body=dict(body), now=self._clock.now())
         ticket, entries = model.sealed(noted.ticket, noted.entries)
         await work.tickets.save([ticket])
         await work.tickets.append([(ticket.id, entry) for entry in entries])
@@ -593,10 +625,13 @@ class FollowUp:
             await work.routing.note([found.notification.ref], state, self._clock.now())
             await work.commit()
 
-    async def confirm(self, ref: str, digit: str) -> str:
-        """Take what a requester pressed when asked whether it is solved: 1 yes, 2 no.
+    async def confirm(
+        self, ref: str, digit: str, medium: Medium = Medium.CALL, note: str = ""
+    ) -> str:
+        """Take what a requester answers when asked whether it is solved: 1 yes, 2 no.
 
-        Return what they hear: closed, reopened, or late.
+        `medium` is by what they do, `note` what they say to it. Return what they hear: closed,
+        reopened, or late.
         """
         async with self._new_work(reads_only=True) as work:
             found = await work.routing.notification(ref)
@@ -607,7 +642,9 @@ class FollowUp:
             return "late"
         number, word = found.notification.ticket, "closed" if digit == "1" else "reopened"
         try:
-            await self._tickets.confirm(number, solved=digit == "1", actor=REQUESTER, how="call")
+            await self._tickets.confirm(
+                number, solved=digit == "1", actor=REQUESTER, how=medium.value, note=note
+            )
         except PermanentFailure:  # too late, or they say again what nobody answered
             progress = await self._tickets.progress(number)
             if progress is None or progress.state is not _CONFIRMED[digit]:
@@ -615,12 +652,24 @@ class FollowUp:
         await self._settle(found, SendState.TAKEN)
         return word
 
+    async def standing(self, ref: str) -> Standing | None:
+        """Return a message and how its ticket stands; None if there is none such."""
+        async with self._new_work(reads_only=True) as work:
+            found = await work.routing.notification(ref)
+            ticket = await work.tickets.find(found.ticket_id) if found is not None else None
+        if found is None or ticket is None:
+            return None
+        sites = {site.key: site for site in (await self._watch()).duties.sites}
+        site = sites.get(ticket.site)
+        is_zh = found.notification.language.startswith("zh")
+        name = (site.name_zh if is_zh else site.name_en) if site is not None else ""
+        return Standing(notice=found, ticket=ticket, site=name)
+
 
 _CONFIRMED: Final = {"1": State.CLOSED, "2": State.IN_PROGRESS}
 _IN_HAND: Final = frozenset({State.IN_PROGRESS, State.PENDING})
 # Outcomes of a page's notice at which it may still have to be sent.
 _WANTED: Final = frozenset({Outcome.QUEUED, Outcome.UNKNOWN, Outcome.DOUBTFUL})
-_WHILE_RESOLVED: Final = frozenset({Reason.SOLVED, Reason.REMINDER})
 
 
 def _not_before(notification: Notification, now: datetime) -> datetime:

@@ -6,7 +6,7 @@ Both return what belongs into one commit. Nothing is decided from the event that
 looking twice, late, or in another process changes nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -95,6 +95,8 @@ class Case:
     seen: int = 0  # the place of the last journal entry that the escalation knows of
     group: Group | None = None  # the open page of the same site and symptom
     codes: Mapping[int, str] = field(default_factory=dict)  # arrival code by dispatch
+    # The address from which the requester wrote about it last, by medium; without, any of theirs.
+    wrote_from: Mapping[Medium, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +169,7 @@ def follow(case: Case, world: World) -> Follow:
     for found in sorted(news, key=lambda each: -each.percent):
         if found.acts:
             _alarm(work, found)
+    _inform(work)
     _close(work)
     look_at = promises.next_look(clocks, case.journal, world.now)
     if look_at is not None:
@@ -195,6 +198,7 @@ def heard(case: Case, event: Event, world: World) -> Follow:
     is_taken = work.escalation is not None and work.escalation.phase is Phase.TAKEN
     if is_taken and work.ticket.state not in OPEN:
         work.tell(Progressed())  # of what is over nothing more can be written down
+    _inform(work)
     return work.result()
 
 
@@ -407,8 +411,28 @@ class _Work:
 
     def ask(self, reason: Reason, key: str, facts: Mapping[str, str], *, call: bool) -> bool:
         """Tell the requester, by a text if possible; return False if there is no way."""
-        media = {Medium.TEXT, Medium.MAIL, *([Medium.CALL] if call else [])} & self.world.media
-        found = next(_ways(self.case.requester, media), None)
+        media = {Medium.TEXT, Medium.MAIL, *([Medium.CALL] if call else [])}
+        return self.write_to(reason, key, facts, media)
+
+    def can_write(self) -> bool:
+        """Return whether there is a way to tell the requester without ringing them."""
+        return self.way({Medium.TEXT, Medium.MAIL}) is not None
+
+    def way(self, media: Set[Medium]) -> tuple[Medium, str] | None:
+        """Return the best way to tell the requester: the medium, and where they wrote from."""
+        found = next(_ways(self.case.requester, media & self.world.media), None)
+        if found is None:
+            return None
+        medium, address = found
+        wrote_from = self.case.wrote_from.get(medium, "")
+        is_theirs = any(each.value == wrote_from for each in self.case.requester.addresses)
+        return medium, wrote_from if is_theirs else address
+
+    def write_to(
+        self, reason: Reason, key: str, facts: Mapping[str, str], media: Set[Medium]
+    ) -> bool:
+        """Tell the requester by the best of `media`; return False if none reaches them."""
+        found = self.way(media)
         if found is None:
             return False
         medium, address = found
@@ -501,7 +525,7 @@ def _address(engineer: Engineer, medium: Medium) -> str:
             return ""
 
 
-def _ways(requester: Requester, media: set[Medium]) -> Iterator[tuple[Medium, str]]:
+def _ways(requester: Requester, media: Set[Medium]) -> Iterator[tuple[Medium, str]]:
     """Return how the requester can be told, the best way first: text, mail, call."""
     phones = [each.value for each in requester.addresses if each.kind == PHONE]
     mails = [each.value for each in requester.addresses if each.kind == MAIL]
@@ -761,7 +785,15 @@ def _ended(work: _Work, entry: Entry) -> None:
         work.tell(Resolved())
 
 
+def _opened(work: _Work, entry: Entry) -> None:
+    """Confirm at once that what somebody wrote has a ticket: the one answer it gets unasked."""
+    medium = closing.confirmed_by(entry, work.world.now)
+    if medium is not None:
+        work.write_to(Reason.RECEIVED, str(entry.seq), {}, {medium})
+
+
 _MEANS: Final[Mapping[str, Callable[[_Work, Entry], None]]] = {
+    "opened": _opened,
     "call.ended": _ended,
     "call.answered": _taken,
     "answered": _taken,
@@ -852,7 +884,28 @@ def _mention_alarm(work: _Work, found: promises.News) -> None:
     work.mention(work.ticket.assignee, reason, key, facts)
 
 
-# The requester's word
+# What the requester is told, and their word
+
+
+def _inform(work: _Work) -> None:
+    """Tell the requester how it goes on, if there is something new and a way to tell it."""
+    telling = closing.next_telling((*work.case.journal, *_as_entries(work)))
+    if telling is None or work.ticket.state not in _WORKED_ON or not work.can_write():
+        return
+    if telling.due_at > work.world.now:
+        work.look_again(telling.due_at)
+        return
+    if telling.due_at <= work.world.now - closing.STALE:
+        return
+    news = telling.news
+    engineer = work.engineer(news.engineer)
+    facts = {
+        "stage": news.stage.value,
+        "engineer": engineer.name if engineer else "",
+        "note": news.note,
+    }
+    work.write(closing.TOLD, SYSTEM, closing.told_body(telling))
+    work.write_to(Reason.PROGRESS, str(telling.entry), facts, {Medium.TEXT, Medium.MAIL})
 
 
 def _close(work: _Work) -> None:

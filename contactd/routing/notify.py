@@ -5,13 +5,18 @@ Sending marks it `SENDING` first; who finds it so again cannot know whether it w
 it up by its `ref` before anything is sent a second time.
 """
 
+import re
+from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
 
 from contactd.errors import TemporaryFailure
+from contactd.tickets import signing
 from contactd.tickets.contact import Medium
+from contactd.tickets.signing import Purpose
 
 REQUESTER: Final = "requester"  # recipient of what goes to the person who reported the fault
 
@@ -32,6 +37,8 @@ class Reason(StrEnum):
     CALLED_OFF = "called-off"  # nobody need go to the site any more
     DECLINED = "declined"  # who was sent cannot go: fact engineer
     # to the requester
+    RECEIVED = "received"  # what they wrote has a ticket
+    PROGRESS = "progress"  # facts stage (closing.Stage), engineer, note
     CODE = "code"  # the engineer who arrives asks for it: facts engineer, code
     SOLVED = "solved"  # please confirm; by call: 1 solved, 2 not
     REMINDER = "reminder"  # the same, again
@@ -44,6 +51,21 @@ ANSWERED_BY_KEY: Final = frozenset(
         Reason.DISPATCH,
     }
 )  # fmt: skip
+
+
+# To the requester: asks for their word.
+ASKS: Final = frozenset({Reason.SOLVED, Reason.REMINDER})
+# To the requester: to know, and of no use later. What a machine says unasked has a limit.
+COURTESIES: Final = frozenset({Reason.RECEIVED, Reason.PROGRESS})
+MOST_COURTESIES: Final = 6  # to one address, about all of a requester's tickets
+COURTESIES_WITHIN: Final = timedelta(hours=1)
+
+LINK_LASTS: Final = timedelta(days=14)  # from when the message was sent
+# What the page behind a message's links offers: the keys of a call (`FollowUp.answer`, `confirm`).
+OFFERS: Final[Mapping[Reason, tuple[str, ...]]] = {
+    **dict.fromkeys(sorted(ANSWERED_BY_KEY), ("1", "4", "2")),
+    **dict.fromkeys(sorted(ASKS), ("1", "2")),
+}
 
 
 class SendState(StrEnum):
@@ -87,6 +109,34 @@ class Notification:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+class Quota:
+    """How many courtesies an address gets in an hour: `MOST_COURTESIES`.
+
+    It is the brake of a loop between machines that none of the signs of one has stopped. Each
+    process counts for itself and begins anew with a restart.
+    """
+
+    def __init__(self) -> None:
+        self._order: deque[tuple[datetime, str, str]] = deque()  # when, address, ref
+        self._refs: dict[str, set[str]] = {}  # by address
+
+    def take(self, address: str, ref: str, now: datetime) -> bool:
+        """Count a message; return False if it is one too many. The same one counts once."""
+        while self._order and self._order[0][0] <= now - COURTESIES_WITHIN:
+            _, old, gone = self._order.popleft()
+            self._refs[old].discard(gone)
+            if not self._refs[old]:
+                del self._refs[old]
+        mine = self._refs.get(address, set())
+        if ref in mine:
+            return True
+        if len(mine) >= MOST_COURTESIES:
+            return False
+        self._refs.setdefault(address, set()).add(ref)
+        self._order.append((now, address, ref))
+        return True
+
+
 class SendUnknown(TemporaryFailure):
     """It was handed over, but no answer came: it may or may not have gone out."""
 
@@ -126,3 +176,35 @@ class Notifier(Protocol):
 
 
 Notifiers = Mapping[Medium, Notifier]
+
+
+# What a message is called where only some signs may stand: in a link, an address, a Message-ID
+
+
+_NAME: Final = re.compile(r"[a-z0-9-]{1,80}")  # what `signing.sign` takes
+
+
+def name_of(ref: str) -> str:
+    """Return what stands for a `ref` in a token, "" if nothing can.
+
+    A `ref` is made of keys: the only sign in it that a token cannot have is the underscore.
+    """
+    name = ref.replace("z", "zz").replace("_", "zu")
+    return name if _NAME.fullmatch(name) else ""
+
+
+def named(name: str) -> str:
+    """Return the `ref` that `name_of` has made `name` of."""
+    return re.sub(r"z([zu])", lambda found: {"z": "z", "u": "_"}[found[1]], name)
+
+
+def link(key: bytes, ref: str) -> str:
+    """Return the token of the page where the message `ref` is answered; "" if there can be none."""
+    name = name_of(ref)
+    return signing.sign(key, Purpose.LINK, name) if name else ""
+
+
+def linked(key: bytes, token: str) -> str | None:
+    """Return the `ref` of the message whose page a token opens; None if we did not make it."""
+    name = signing.verify(key, Purpose.LINK, token)
+    return None if name is None else named(name)

@@ -3,23 +3,26 @@
 Each reason has one sentence and one line that says how to answer; texts and mails are made of the
 same two. Every text carries the ticket's number: a reply can be tied to one of several texts by
 nothing else (China's gateways change the sender's number). The answers are those that
-`tickets.replies` reads.
+`tickets.replies` reads. For mails an installation may have words of its own: `Wording`.
 
 A notification's `facts` may hold, besides what its reason needs: `site_name` (in the recipient's
 language; without it the key in `site` is said), `title`, `priority`, `zone` (IANA, of the site;
 without it UTC).
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from html import escape
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from contactd.routing.notify import Notification, Reason
+from contactd.routing.closing import Stage
+from contactd.routing.notify import ASKS, OFFERS, REQUESTER, Notification, Reason
 
 LONGEST_SITE_NAME: Final = 12  # in a text; a mail has it whole
+LONGEST_NOTE: Final = (20, 60)  # in a text, by language
 LONGEST_TITLE: Final = 40
 
 _MONTHS: Final = (
@@ -38,6 +41,8 @@ _ZH: Final[Mapping[Reason, str]] = {
     Reason.BREACH: "{vip}工单{ticket}的{metric}已超时，应于{due}前完成{of}。",
     Reason.CALLED_OFF: "工单{ticket}不再需要您前往现场{of}。",
     Reason.DECLINED: "{vip}{engineer}无法前往工单{ticket}的现场，请另行安排{of}。",
+    Reason.RECEIVED: "已收到您的报修，工单{ticket}{of}。",
+    Reason.PROGRESS: "{news}。工单{ticket}{of}。",
     Reason.CODE: "工程师{engineer}将上门处理工单{ticket}。到场码{code}，请当面告知对方。",
     Reason.SOLVED: "您的工单{ticket}已处理完毕{of}。",
     Reason.REMINDER: "请确认您的工单{ticket}是否已解决{of}。",
@@ -56,6 +61,8 @@ _EN: Final[Mapping[Reason, str]] = {
     Reason.CALLED_OFF: "Ticket {ticket} no longer needs you on site{of}.",
     Reason.DECLINED: "{vip}{engineer} cannot go to the site for ticket {ticket}: please send"
     " somebody else{of}.",
+    Reason.RECEIVED: "We have received your request: ticket {ticket}{of}.",
+    Reason.PROGRESS: "{news}. Ticket {ticket}{of}.",
     Reason.CODE: "{engineer} is coming about your ticket {ticket}. Arrival code {code}:"
     " say it when they are there.",
     Reason.SOLVED: "Your ticket {ticket} is solved{of}.",
@@ -85,6 +92,8 @@ _ANSWERS: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.BREACH: (_ASK_ZH, _ASK_EN),
     Reason.CALLED_OFF: (_ASK_ZH, _ASK_EN),
     Reason.DECLINED: (_ASK_ZH, _ASK_EN),
+    Reason.RECEIVED: (_ASK_ZH, _ASK_EN),
+    Reason.PROGRESS: (_ASK_ZH, _ASK_EN),
     Reason.CODE: (_ASK_ZH, _ASK_EN),
     Reason.SOLVED: (_CONFIRM_ZH, _CONFIRM_EN),
     Reason.REMINDER: (_CONFIRM_ZH, _CONFIRM_EN),
@@ -100,6 +109,49 @@ _METRICS: Final[Mapping[str, tuple[str, str]]] = {  # the keys are those of cloc
     "resolution": ("解决", "resolution"),
 }
 
+# {news} of PROGRESS: with what there is to say, and without.
+_NEWS: Final[Mapping[Stage, tuple[tuple[str, str], tuple[str, str]]]] = {
+    Stage.TAKEN: (
+        ("{engineer}已接手您的报修", "已有工程师接手您的报修"),
+        ("{engineer} has taken your request", "An engineer has taken your request"),
+    ),
+    Stage.ON_WAY: (
+        ("{engineer}正在前往您处", "工程师正在前往您处"),
+        ("{engineer} is on the way to you", "An engineer is on the way to you"),
+    ),
+    Stage.ARRIVED: (
+        ("{engineer}已到场", "工程师已到场"),
+        ("{engineer} has arrived", "The engineer has arrived"),
+    ),
+    Stage.HELD: (
+        ("您的报修暂停处理：{note}", "您的报修暂停处理"),
+        ("Your request is on hold: {note}", "Your request is on hold"),
+    ),
+    Stage.RESUMED: (
+        ("您的报修已恢复处理", "您的报修已恢复处理"),
+        ("Work on your request goes on", "Work on your request goes on"),
+    ),
+    Stage.UPDATED: (
+        ("您的报修有新进展：{note}", "您的报修有新进展"),
+        ("News of your request: {note}", "There is news of your request"),
+    ),
+}
+
+_BUTTONS: Final[Mapping[str, tuple[str, str]]] = {  # by key: see notify.OFFERS
+    "1": ("接单", "Take it"),
+    "4": ("接单并出发", "Take it, on my way"),
+    "2": ("转下一位", "Pass it on"),
+}
+_VISIT_BUTTONS: Final[Mapping[str, tuple[str, str]]] = {
+    "1": ("接受", "I will go"),
+    "4": ("已出发", "On my way"),
+    "2": ("不去", "I cannot go"),
+}
+_WORD_BUTTONS: Final[Mapping[str, tuple[str, str]]] = {
+    "1": ("已解决", "Solved"),
+    "2": ("未解决", "Not solved"),
+}
+
 _FIELDS: Final[Mapping[str, tuple[str, str]]] = {  # what a mail lists, in this order
     "ticket": ("工单", "Ticket"),
     "site": ("地点", "Site"),
@@ -107,6 +159,40 @@ _FIELDS: Final[Mapping[str, tuple[str, str]]] = {  # what a mail lists, in this 
     "title": ("主题", "Subject"),
     "due": ("到期", "Due"),
 }
+
+
+# What a sentence or an answer may name. `tests/unit/test_words.py` walks all of them.
+PLACES: Final = frozenset(
+    {
+        "ticket", "vip", "of", "site", "title", "priority", "metric", "percent", "due",
+        "engineer", "code", "news", "note", "name", "service", "send",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """Words of a mail that replace ours, "" ours; places in braces are those of `PLACES`."""
+
+    sentence: str = ""
+    answer: str = ""
+    subject: str = ""  # the number comes in front by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a mail says beside the notification's own facts.
+
+    `service` is what the installation is called. `link` is the page where the message is answered,
+    "" if there is none; `can_reply` whether an answer by mail reaches us; `subject` what the
+    requester's own mail is about.
+    """
+
+    service: str
+    link: str = ""
+    can_reply: bool = False
+    subject: str = ""
+    wording: Wording = field(default_factory=Wording)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,69 +204,191 @@ class Letter:
     html: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What stands in a mail, in its order, before it is text or HTML."""
+
+    sentence: str
+    listed: tuple[tuple[str, str], ...]
+    buttons: tuple[tuple[str, str, bool], ...]  # what it says, where it leads, is it the usual one
+    answer: str
+    footer: str
+    tag: str  # language tag of BCP 47
+    colon: str
+
+
 def texts(notification: Notification) -> tuple[str, ...]:
     """Return the same text in several lengths, the one that says most first.
 
     The gateway sends the first that fits one segment, or else the last.
     """
     language = _language(notification)
-    answer = _answer(notification, language, ("回复", "Reply"))
+    answer = _answer(notification, language, "")
     stop = ("。", ".")[language]
     site = _cut(_site(notification), LONGEST_SITE_NAME)
     title = _cut(_fact(notification, "title"), LONGEST_TITLE)
+    # A sign outside of GSM 7-bit would halve the room of an English text.
+    dots = ("…", "...")[language]
+    note = _cut(_note(notification), LONGEST_NOTE[language], dots)
     some = [(site, title), (site, ""), ("", title), ("", "")]
-    made = [_sentence(notification, language, of) for of in some]
+    made = [_sentence(notification, language, of, note=note) for of in some]
     spaces = ("", " ")[language]
     return tuple(dict.fromkeys(f"{sentence}{spaces}{answer}{stop}" for sentence in made))
 
 
-def letter(notification: Notification, *, service: str) -> Letter:
-    """Return the mail of a notification; `service` is what the installation is called."""
+def letter(notification: Notification, setting: Setting) -> Letter:
+    """Return the mail of a notification."""
     language = _language(notification)
+    own = setting.wording
     full = (_site(notification), _fact(notification, "title"))
-    sentence = _sentence(notification, language, full)
-    answer = _answer(notification, language, ("发送短信", "Text")) + ("。", ".")[language]
-    listed = [
-        (label[language], value)
-        for key, label in _FIELDS.items()
-        if (value := _field(notification, key, language))
-    ]
-    footer = (
-        f"{service} 自动发送。工单号请保留在回复中。",
-        f"Sent automatically by {service}. Keep the ticket's number in any answer.",
-    )[language]
-    colon = ("：", ": ")[language]
-    lines = [sentence, "", *(f"{name}{colon}{value}" for name, value in listed), "", answer]
-    return Letter(
-        subject=_subject(notification, language),
-        text="\n".join([*lines, "", "-- ", footer, ""]),
-        html=_html(sentence, listed, answer, footer, lang=("zh-CN", "en")[language]),
+    sentence = (
+        _filled(own.sentence, notification, language, full, service=setting.service)
+        if own.sentence
+        else _sentence(notification, language, full)
     )
+    said = _Said(
+        sentence=sentence,
+        listed=tuple(
+            (label[language], value)
+            for key, label in _FIELDS.items()
+            if (value := _field(notification, key, language))
+        ),
+        buttons=_buttons(notification, language, setting.link),
+        answer=_how_to_answer(notification, language, setting),
+        footer=_footer(notification, language, setting),
+        tag=("zh-CN", "en")[language],
+        colon=("：", ": ")[language],
+    )
+    subject = _subject(notification, language, setting)
+    return Letter(subject=subject, text=_text(said), html=_html(said))
 
 
-def _subject(notification: Notification, language: int) -> str:
-    """Return e.g. `[26112200172] VIP 新工单，广州：打印机`, the number once and in front."""
+def offers(reason: Reason, language: str) -> tuple[tuple[str, str], ...]:
+    """Return the keys by which a message is answered, and what stands on their buttons."""
+    table = _BUTTONS
+    if reason is Reason.DISPATCH:
+        table = _VISIT_BUTTONS
+    elif reason in ASKS:
+        table = _WORD_BUTTONS
+    place = _place(language)
+    return tuple((key, table[key][place]) for key in OFFERS.get(reason, ()))
+
+
+def _subject(notification: Notification, language: int, setting: Setting) -> str:
+    """Return e.g. `[26112200172] VIP 新工单，广州：打印机`, the number once and in front.
+
+    A requester reads what they wrote themselves: all mails of a ticket are one conversation, as
+    mail programs see it.
+    """
     of = (_site(notification), _cut(_fact(notification, "title"), LONGEST_TITLE))
-    sentence = _sentence(notification, language, of).rstrip("。.")
-    return f"[{notification.ticket}] {sentence}"
+    theirs = _stripped(setting.subject) if notification.recipient == REQUESTER else ""
+    if setting.wording.subject:
+        words = setting.wording.subject
+        told = _filled(words, notification, language, of, service=setting.service)
+    else:
+        told = theirs or _sentence(notification, language, of).rstrip("。.")
+    return f"[{notification.ticket}] {_line(told)}"
 
 
-def _sentence(notification: Notification, language: int, of: tuple[str, str]) -> str:
+_PREFIXES: Final = re.compile(
+    r"(\s|\[\d{10,20}\]|(re|fw|fwd|aw|wg|答复|回复|转发)\s*(\[\d+\])?\s*[:：])*", re.IGNORECASE
+)
+
+
+def _stripped(subject: str) -> str:
+    """Return a subject without what mail programs and we have put in front of it."""
+    line = _line(subject)
+    return line[_PREFIXES.match(line).end() :]  # type: ignore[union-attr]  # it matches ""
+
+
+def _sentence(
+    notification: Notification, language: int, of: tuple[str, str], *, note: str | None = None
+) -> str:
     words = (_ZH, _EN)[language][notification.reason]
+    return _filled(words, notification, language, of, note=note)
+
+
+def _filled(  # noqa: PLR0913 - what a sentence is made of
+    words: str,
+    notification: Notification,
+    language: int,
+    of: tuple[str, str],
+    *,
+    note: str | None = None,
+    service: str = "",
+) -> str:
+    """Return words with everything in its place that a notification tells."""
+    told = _note(notification) if note is None else note
     known = {
-        **{name: _fact(notification, name) for name in ("percent", "engineer", "code")},
+        **{
+            name: _fact(notification, name)
+            for name in ("percent", "engineer", "code", "title", "priority")
+        },
         "ticket": notification.ticket,
         "vip": "VIP" + ("", " ")[language] if notification.facts.get("vip") == "1" else "",
         "metric": _metric(_fact(notification, "metric"), language),
         "due": _due(notification, language),
+        "site": _site(notification),
         "of": _of(*of, language),
+        "note": told,
+        "news": _news(notification, language, told),
+        "name": _line(notification.name),
+        "service": _line(service),
+        "send": ("回复", "Reply")[language],
     }
     return words.format_map(known)
 
 
-def _answer(notification: Notification, language: int, send: tuple[str, str]) -> str:
+def _news(notification: Notification, language: int, note: str) -> str:
+    """Return how a ticket goes on; a stage that nobody knows is news all the same."""
+    told = _fact(notification, "stage")
+    stage = Stage(told) if told in set(Stage) else Stage.UPDATED
+    known = {"engineer": _fact(notification, "engineer"), "note": note}
+    full, bare = _NEWS[stage][language]
+    has_all = all(value for name, value in known.items() if f"{{{name}}}" in full)
+    return (full if has_all else bare).format_map(known)
+
+
+def _answer(notification: Notification, language: int, send: str) -> str:
+    """Return how to answer by sending words; `send` is said for "Reply"."""
     words = _ANSWERS[notification.reason][language]
-    return words.format(ticket=notification.ticket, send=send[language])
+    return words.format(ticket=notification.ticket, send=send or ("回复", "Reply")[language])
+
+
+def _how_to_answer(notification: Notification, language: int, setting: Setting) -> str:
+    """Return the line below a mail's list: what to write back, where that reaches us."""
+    send = "" if setting.can_reply else ("发送短信", "Text")[language]
+    if setting.wording.answer:
+        known = {"ticket": notification.ticket, "send": send or ("回复", "Reply")[language]}
+        return setting.wording.answer.format_map(known)
+    answer = _answer(notification, language, send) + ("。", ".")[language]
+    if not setting.can_reply or notification.recipient != REQUESTER:
+        return answer
+    more = (
+        "需要补充说明或截图，直接回复本邮件即可。",
+        " To add anything, a screenshot for instance, just reply to this mail.",
+    )[language]
+    return answer + more
+
+
+def _footer(notification: Notification, language: int, setting: Setting) -> str:
+    service = _line(setting.service)
+    if setting.can_reply:
+        return (f"{service} 自动发送。", f"Sent automatically by {service}.")[language]
+    return (
+        f"{service} 自动发送。工单号请保留在回复中。",
+        f"Sent automatically by {service}. Keep the ticket's number in any answer.",
+    )[language]
+
+
+def _buttons(
+    notification: Notification, language: int, link: str
+) -> tuple[tuple[str, str, bool], ...]:
+    """Return what can be clicked: each leads to the page behind, with its answer chosen."""
+    if not link:
+        return ()
+    found = offers(notification.reason, ("zh", "en")[language])
+    return tuple((label, f"{link}?do={key}", key == "1") for key, label in found)
 
 
 def _of(site: str, title: str, language: int) -> str:
@@ -201,13 +409,25 @@ def _field(notification: Notification, key: str, language: int) -> str:
 
 
 def _language(notification: Notification) -> int:
-    """Return the place of the language in the tables above: 0 Chinese, 1 English."""
-    return int(not notification.language.startswith("zh"))
+    return _place(notification.language)
+
+
+def _place(language: str) -> int:
+    """Return the place of a language in the tables above: 0 Chinese, 1 English."""
+    return int(not language.startswith("zh"))
 
 
 def _fact(notification: Notification, name: str) -> str:
-    """Return a fact on one line: titles and names are strangers' text."""
-    told = notification.facts.get(name, "")
+    return _line(notification.facts.get(name, ""))
+
+
+def _note(notification: Notification) -> str:
+    """Return somebody's words without the stop at their end: the sentence has its own."""
+    return _fact(notification, "note").rstrip("。.")
+
+
+def _line(told: str) -> str:
+    """Return strangers' text, a title or a name, on one line."""
     return " ".join("".join(c if c.isprintable() else " " for c in told).split())
 
 
@@ -215,8 +435,8 @@ def _site(notification: Notification) -> str:
     return _fact(notification, "site_name") or _fact(notification, "site")
 
 
-def _cut(value: str, most: int) -> str:
-    return value if len(value) <= most else value[: most - 1].rstrip() + "…"
+def _cut(value: str, most: int, dots: str = "…") -> str:
+    return value if len(value) <= most else value[: most - len(dots)].rstrip() + dots
 
 
 def _metric(key: str, language: int) -> str:
@@ -239,20 +459,56 @@ def _zone(key: str) -> tuple[tzinfo, str]:
     return (ZoneInfo(key), "") if key else (UTC, " UTC")
 
 
-def _html(
-    sentence: str, listed: list[tuple[str, str]], answer: str, footer: str, *, lang: str
-) -> str:
-    """Return a plain page: no picture, no link, no style that a mail program would drop."""
-    cell = 'style="padding:2px 12px 2px 0;vertical-align:top"'
+def _text(said: _Said) -> str:
+    lines = [said.sentence, ""]
+    lines += [f"{name}{said.colon}{value}" for name, value in said.listed]
+    if said.buttons:
+        lines += ["", *(f"{label}{said.colon}{link}" for label, link, _ in said.buttons)]
+    return "\n".join([*lines, "", said.answer, "", "-- ", said.footer, ""])
+
+
+# Text has the colour of the reader's program, quiet text less of it: no other colour can be read on
+# white and on black, and mail programs turn one into the other.
+_ACCENT: Final = "#0b6bcb"
+_QUIET: Final = "opacity:0.7"
+_FONT: Final = "font-family:'PingFang SC','Microsoft YaHei',system-ui,sans-serif"
+_BUTTON: Final = (
+    "display:inline-block;margin:0 10px 10px 0;padding:10px 20px;border-radius:6px;"
+    f"border:1px solid {_ACCENT};font-weight:bold;text-decoration:none"
+)
+
+
+def _html(said: _Said) -> str:
+    """Return a plain page: no picture, no script, no style that a mail program would drop.
+
+    It is 560 pixels wide at most and says nothing of the ground's colour: on a dark one its text
+    is light because the reader's program says so.
+    """
+    cell = "padding:3px 0;vertical-align:top"
     rows = "".join(
-        f"<tr><td {cell}>{escape(name)}</td><td {cell}>{escape(value)}</td></tr>"
-        for name, value in listed
+        f'<tr><td style="{cell};padding-right:16px;{_QUIET};white-space:nowrap">'
+        f'{escape(name)}</td><td style="{cell};word-break:break-word">{escape(value)}</td></tr>'
+        for name, value in said.listed
     )
+    buttons = "".join(_link(*button) for button in said.buttons)
     return (
-        f'<!DOCTYPE html><html lang="{lang}"><head><meta charset="utf-8">'
-        f"<title>{escape(sentence)}</title></head>"
-        '<body style="font-family:sans-serif;font-size:15px;line-height:1.5">'
-        f"<p><strong>{escape(sentence)}</strong></p><table>{rows}</table>"
-        f"<p>{escape(answer)}</p>"
-        f'<p style="color:#666;font-size:13px">{escape(footer)}</p></body></html>'
+        f'<!DOCTYPE html><html lang="{said.tag}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        '<meta name="supported-color-schemes" content="light dark">'
+        f"<title>{escape(said.sentence)}</title></head>"
+        f'<body style="margin:0;padding:0;{_FONT};font-size:15px;line-height:1.6">'
+        '<div style="max-width:560px;padding:20px 16px">'
+        f'<p style="margin:0 0 14px;font-size:17px;font-weight:bold">{escape(said.sentence)}</p>'
+        f'<table role="presentation" style="border-collapse:collapse;margin:0 0 18px;{_FONT};'
+        f'font-size:15px;line-height:1.5">{rows}</table>'
+        + (f'<p style="margin:0 0 8px">{buttons}</p>' if buttons else "")
+        + f'<p style="margin:0 0 18px">{escape(said.answer)}</p>'
+        f'<p style="margin:0;padding-top:10px;border-top:1px solid #888888;{_QUIET};'
+        f'font-size:13px">{escape(said.footer)}</p></div></body></html>'
     )
+
+
+def _link(label: str, link: str, is_usual: bool) -> str:
+    colours = f"background-color:{_ACCENT};color:#ffffff" if is_usual else "color:inherit"
+    return f'<a href="{escape(link)}" style="{_BUTTON};{colours}">{escape(label)}</a>'

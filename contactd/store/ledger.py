@@ -58,13 +58,14 @@ class Booked:
     source: Source
 
 
-def compare(
+def compare(  # noqa: PLR0913 - two books, a time, and how new counts
     outside: Mapping[str, datetime],
     booked: Mapping[str, Booked],
     *,
     start: datetime,
     end: datetime,
     now: datetime,
+    young: timedelta = YOUNG,
 ) -> tuple[Collection[str], Collection[str], Collection[str]]:
     """Return what is missing in `booked`, what is extra in it, and all of it that is compared.
 
@@ -74,7 +75,7 @@ def compare(
     missing = {
         external_id
         for external_id, started_at in outside.items()
-        if external_id not in booked and started_at <= now - YOUNG
+        if external_id not in booked and started_at <= now - young
     }
     extra = {
         external_id
@@ -127,21 +128,27 @@ class Ledger:
             return await _stored(connection, day, source, medium)
 
     async def settle(
-        self, day: date, source: str, outside: Mapping[str, datetime], medium: Medium = Medium.CALL
+        self,
+        day: date,
+        source: str,
+        outside: Mapping[str, datetime],
+        medium: Medium = Medium.CALL,
+        young: timedelta = YOUNG,
     ) -> LedgerDay:
         """Compare a day's contacts with what came in by `outside`; keep it unless it is closed.
 
         `outside` maps external ids to when they began; ids of `source` begin with its name and a
-        dash. Safe to repeat: the day's row is replaced. A new difference is an error in the log.
+        dash. What is younger than `young` may still be on its way here. Safe to repeat: the day's
+        row is replaced. A new difference is an error in the log.
 
         Raises:
             TemporaryFailure: the database is away.
         """
         if self.is_closed(day):
             async with self._database.reading() as connection:
-                return await self._compared(connection, day, source, outside, medium)
+                return await self._compared(connection, day, source, outside, medium, young)
         async with self._database.writing() as connection:
-            settled = await self._compared(connection, day, source, outside, medium)
+            settled = await self._compared(connection, day, source, outside, medium, young)
             before = await _stored(connection, day, source, medium)
             await _store(connection, settled)
             today = self.today()
@@ -152,19 +159,22 @@ class Ledger:
         self._announce(settled, before)
         return settled
 
-    async def _compared(
+    async def _compared(  # noqa: PLR0913 - what is compared, and when
         self,
         connection: AsyncConnection,
         day: date,
         source: str,
         outside: Mapping[str, datetime],
         medium: Medium,
+        young: timedelta,
     ) -> LedgerDay:
         start, end = (self._midnight(day), self._midnight(day + timedelta(days=1)))
         now = self._clock.now()
         booked = await _booked(connection, medium, source, start, end)
         booked |= await _found(connection, medium, outside.keys() - booked.keys())
-        missing, extra, all_of_day = compare(outside, booked, start=start, end=end, now=now)
+        missing, extra, all_of_day = compare(
+            outside, booked, start=start, end=end, now=now, young=young
+        )
         return LedgerDay(
             day=day,
             medium=medium,

@@ -34,13 +34,14 @@ from contactd.tickets.contact import (
     Medium,
     Outcome,
     Source,
+    Writer,
 )
 from contactd.tickets.dispatching import Dispatch
 from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.filing import Caller, ContactKey, ContactSlip, Named, PersonSlip, Seen
 from contactd.tickets.journal import Entry, instant_text
 from contactd.tickets.model import CONTRACT, Promise, Promised, Ticket
-from contactd.tickets.people import Address, Branch, Person, Role
+from contactd.tickets.people import MAIL, Address, Branch, Person, Role
 from contactd.tickets.priority import Impact, Priority, Urgency
 from contactd.tickets.states import OPEN, State
 
@@ -239,6 +240,15 @@ _MAILS_ANSWERED: Final = (
 )
 _ADD_MAIL_IDS: Final = insert(mail_ids)
 _ADD_MAIL_PAGES: Final = insert(mail_pages)
+_IS_ALIVE: Final = (  # mail comes from it again
+    update(addresses)
+    .where(
+        addresses.c.kind == MAIL,
+        addresses.c.value.in_(bindparam("values", expanding=True)),
+        addresses.c.bounced_at.is_not(None),
+    )
+    .values(bounced_at=None)
+)
 _ADD_FILES: Final = insert(attachments)
 _MAIL: Final = TypeAdapter(MailFacts)
 
@@ -481,6 +491,9 @@ class SqlContacts:
         ):
             if rows:
                 await self._connection.execute(statement, rows)
+        if alive := sorted({_sender(each) for _, each in mails} - {""}):
+            for some in _chunks(alive):
+                await self._connection.execute(_IS_ALIVE, {"values": some})
 
     async def save(self, slips: Sequence[ContactSlip]) -> None:
         rows = [
@@ -637,6 +650,11 @@ def _digest(message_id: str) -> str:
 def _mail_id_rows(contact_id: int, contact: Contact) -> list[Row]:
     message_id = contact.mail.message_id if contact.mail is not None else ""
     return [{"digest": _digest(message_id), "contact_id": contact_id}] if message_id else []
+
+
+def _sender(contact: Contact) -> str:
+    is_person = contact.mail is not None and contact.mail.writer is Writer.PERSON
+    return contact.from_value.strip().lower() if is_person else ""
 
 
 def _mail_row(facts: MailFacts | None) -> Any:

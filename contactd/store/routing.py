@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy import RowMapping, and_, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,7 +40,8 @@ _REQUESTER: Final = (
     select(people.c.name, people.c.language, people.c.vip, addresses.c.kind, addresses.c.value)
     .select_from(
         tickets.join(people, people.c.id == tickets.c.requester_id).outerjoin(
-            addresses, addresses.c.person_id == people.c.id
+            addresses,
+            and_(addresses.c.person_id == people.c.id, addresses.c.bounced_at.is_(None)),
         )
     )
     .where(tickets.c.id == bindparam("ticket"))

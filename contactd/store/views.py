@@ -16,7 +16,7 @@ from contactd.errors import NotFound, PermanentFailure
 from contactd.routing.notify import REQUESTER, Reason, SendState
 from contactd.store.engine import Database
 from contactd.store.ledger import LedgerDay, ledger_day
-from contactd.store.repositories import call_facts, journal_entry
+from contactd.store.repositories import call_facts, journal_entry, mail_facts
 from contactd.store.schema import (
     addresses,
     attachments,
@@ -24,12 +24,13 @@ from contactd.store.schema import (
     dispatches,
     journal,
     ledger_days,
+    mail_pages,
     notifications,
     people,
     sites,
     tickets,
 )
-from contactd.tickets.contact import CallFacts, Direction, Medium, Outcome, Source
+from contactd.tickets.contact import CallFacts, Direction, MailFacts, Medium, Outcome, Source
 from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.journal import Entry
 from contactd.tickets.numbers import is_valid
@@ -99,12 +100,13 @@ class TicketView:
 class AttachmentView:
     id: int
     contact_id: int
-    kind: str  # recording, voicemail
+    kind: str  # recording, voicemail; of a mail: raw, attachment, inline
     sha256: str
     size_bytes: int
     media_type: str
     name: str
     stored_at: datetime
+    content_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,7 @@ class ContactView:
     outcome: Outcome
     text: str
     call: CallFacts | None
+    mail: MailFacts | None
     filed_at: datetime
     attachments: tuple[AttachmentView, ...] = ()
 
@@ -277,6 +280,7 @@ _ATTACHMENTS: Final = (
     .where(attachments.c.contact_id.in_(bindparam("contacts", expanding=True)))
     .order_by(attachments.c.id)
 )
+_MAIL_PAGE: Final = select(mail_pages.c.html).where(mail_pages.c.contact_id == bindparam("contact"))
 _ATTACHMENT: Final = select(attachments).where(attachments.c.id == bindparam("attachment"))
 _PEOPLE: Final = select(people).order_by(people.c.id).limit(bindparam("most"))
 _NAMES: Final = select(people.c.key, people.c.name).where(
@@ -414,6 +418,13 @@ class Views:
                 raise NotFound(f"there is no contact {contact_id}")
             files = await _attachments(connection, [contact_id])
         return _contact(row, files.get(contact_id, ()))
+
+    async def html(self, contact_id: int) -> str:
+        """Return a mail's HTML, safe to show, "" if it has none."""
+        asked = {"contact": min(contact_id, _LARGEST_ID)}
+        async with self._database.reading() as connection:
+            found: str | None = (await connection.execute(_MAIL_PAGE, asked)).scalar_one_or_none()
+        return found or ""
 
     async def attachment(self, attachment_id: int) -> AttachmentView:
         """Return what is known of a file; its content is in `Blobs`.
@@ -616,6 +627,7 @@ def _contact(row: RowMapping, files: tuple[AttachmentView, ...]) -> ContactView:
         outcome=Outcome(row["outcome"]),
         text=row["text"],
         call=None if row["call"] is None else call_facts(row["call"]),
+        mail=mail_facts(row["mail"]),
         filed_at=row["filed_at"],
         attachments=files,
     )

@@ -91,6 +91,15 @@ class Writer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """An address that a mail did not reach. `status` is RFC 3463's (5.1.1), "" if unknown."""
+
+    address: str
+    status: str = ""
+    permanent: bool = True  # False: it is tried again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MailFacts:
     """What is known of a mail beside its text. Message-IDs have their <>.
 
@@ -111,6 +120,9 @@ class MailFacts:
     checks: Mapping[str, str] = field(default_factory=dict)  # spf, dkim, dmarc, virus, spam
     folds: tuple[tuple[int, int], ...] = ()  # ranges of the text that quote earlier mails
     notes: tuple[str, ...] = ()  # mail.parsed.Note
+    reply: str = ""  # one line that says what to do: see tickets.replies
+    undelivered: tuple[Undelivered, ...] = ()
+    about: str = ""  # the ref of the notification that it answers, or that came back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,14 @@ class CallEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MailDue:
+    """A mail was filed that says more than words: it takes a ticket, confirms, or came back."""
+
+    ticket_id: int
+    contact_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TicketDue:
     """Something happened to a ticket, or one of its promises comes due: see what that means."""
 
@@ -57,12 +65,21 @@ class NoticesStopped:
     refs: list[str]
 
 
-Event = CallEnded | TicketDue | EscalationDue | GroupDue | DutyDue | NoticeDue | NoticesStopped
+Event = (
+    CallEnded
+    | MailDue
+    | TicketDue
+    | EscalationDue
+    | GroupDue
+    | DutyDue
+    | NoticeDue
+    | NoticesStopped
+)
 
 KINDS: Final[dict[str, type[Event]]] = {
     kind.__name__: kind
     for kind in (
-        CallEnded, TicketDue, EscalationDue, GroupDue, DutyDue, NoticeDue, NoticesStopped,
+        CallEnded, MailDue, TicketDue, EscalationDue, GroupDue, DutyDue, NoticeDue, NoticesStopped,
     )
 }  # fmt: skip
 

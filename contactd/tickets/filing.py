@@ -104,6 +104,12 @@ class ContactSlip:
         before = self.open_before
         return before if isinstance(before, str) else before.ticket.number
 
+    @property
+    def asks(self) -> bool:
+        """Return whether it is a new mail that says what to do, or came back."""
+        mail = self.contact.mail
+        return self.new and mail is not None and bool(mail.reply or mail.undelivered)
+
     def end(self) -> CallEnded:
         """Return the event of its call's end; ids are known by now."""
         return CallEnded(ticket_id=self.ticket.ticket.id, contact_id=self.id)

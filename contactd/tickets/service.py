@@ -15,7 +15,7 @@ from contactd.signals import Topic
 from contactd.tickets import dispatching, model
 from contactd.tickets.contact import Contact, Filed, MailFacts, Medium, Replay, Source
 from contactd.tickets.dispatching import CODE_DIGITS, Moved, Step, WrongCode
-from contactd.tickets.events import TicketDue
+from contactd.tickets.events import MailDue, TicketDue
 from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, Named, TicketSlip
 from contactd.tickets.journal import Entry
 from contactd.tickets.model import (
@@ -480,6 +480,8 @@ class TicketService:
         for slip in filing.contacts:
             if slip.ended:
                 work.emit(slip.end())
+            if slip.asks:
+                work.emit(MailDue(ticket_id=slip.ticket.ticket.id, contact_id=slip.id))
 
     async def _store_contacts(self, work: UnitOfWork, slips: Sequence[ContactSlip]) -> None:
         new = [slip for slip in slips if slip.new]

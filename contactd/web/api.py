@@ -35,7 +35,7 @@ from contactd.store.views import (
     Views,
 )
 from contactd.tickets import phone
-from contactd.tickets.contact import CallFacts, Contact, Filed, Medium
+from contactd.tickets.contact import CallFacts, Contact, Filed, MailFacts, Medium
 from contactd.tickets.people import PEOPLES_ROLES, Role
 from contactd.tickets.states import Action
 from contactd.web import openapi
@@ -439,7 +439,15 @@ def _contact(row: ContactView) -> r.ContactItem:
         direction=row.direction, source=row.source, received_at=row.received_at,
         from_=row.from_value, from_name=row.from_name, to=row.to_value, outcome=row.outcome,
         text=row.text, call=_call(row.call) if row.call else None,
+        mail=_mail(row.mail) if row.mail else None,
         attachments=tuple(map(_attachment, row.attachments)),
+    )  # fmt: skip
+
+
+def _mail(facts: MailFacts) -> r.Mail:
+    return r.Mail(
+        writer=facts.writer, subject=facts.subject, message_id=facts.message_id, to=facts.to,
+        cc=facts.cc, checks=dict(facts.checks), folds=facts.folds, notes=facts.notes,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from contactd.httpd import Phase
 from contactd.routing.notify import Reason, SendState
 from contactd.routing.oncall import Why
 from contactd.service import HealthState
-from contactd.tickets.contact import Direction, Medium, Outcome, Source
+from contactd.tickets.contact import Direction, Medium, Outcome, Source, Writer
 from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.dispatching import Step
 from contactd.tickets.model import Category
@@ -36,7 +36,7 @@ class Page(Resource, Generic[T]):
 
 class Attachment(Resource):
     id: int
-    kind: str = Field(description="recording, voicemail")
+    kind: str = Field(description="recording, voicemail; of a mail: raw, attachment, inline")
     url: str
     media_type: str
     size_bytes: int
@@ -71,6 +71,21 @@ class Call(Resource):
     keys: str
 
 
+class Mail(Resource):
+    """What is known of a mail beside its text."""
+
+    writer: Writer = Field(description="person, or what kind of machine")
+    subject: str
+    message_id: str
+    to: tuple[str, ...]
+    cc: tuple[str, ...]
+    checks: dict[str, str] = Field(description="spf, dkim, dmarc (RFC 8601), aligned; virus, spam")
+    folds: tuple[tuple[int, int], ...] = Field(
+        description="ranges of the text, in characters, that quote earlier mails"
+    )
+    notes: tuple[str, ...] = Field(description="what was odd about reading it")
+
+
 class ContactItem(Resource):
     """One interaction: a call, a mail, a text, a form, a remote session."""
 
@@ -87,6 +102,7 @@ class ContactItem(Resource):
     outcome: Outcome
     text: str
     call: Call | None = None
+    mail: Mail | None = None
     attachments: tuple[Attachment, ...] = ()
 
 

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from contactd.routing.clocks import Metric, Row
+from contactd.routing.closing import Stage
 from contactd.routing.notify import REQUESTER
 from contactd.routing.oncall import FLOOR_KEY
 from contactd.tickets.contact import Medium, Outcome
@@ -232,6 +233,14 @@ _OTHERS: Final[Mapping[str, str]] = {
     REQUESTER: N_("Requester"),
     FLOOR_KEY: N_("Floor number"),
 }
+_STAGES: Final[Mapping[Stage, str]] = {  # what a requester was told
+    Stage.TAKEN: N_("it was taken"),
+    Stage.ON_WAY: N_("somebody is on the way"),
+    Stage.ARRIVED: N_("somebody has arrived"),
+    Stage.HELD: N_("it is on hold"),
+    Stage.RESUMED: N_("work goes on"),
+    Stage.UPDATED: N_("there is news"),
+}
 _PEOPLE: Final = ("engineer", "before", "people", "acks")
 _VALUES: Final[Mapping[str, Tell]] = {
     "acks": _people,
@@ -255,6 +264,7 @@ _VALUES: Final[Mapping[str, Tell]] = {
     "reason": _priority,
     "received_at": _earlier,
     "source": _repaired,
+    "stage": _word(_STAGES, Stage),
     "step": _step,
     "talked_s": _length,
     "urgency": _word(words.URGENCIES, Urgency),
@@ -353,6 +363,11 @@ _SENTENCES: Final[Mapping[str, Sequence[str]]] = {
     "escalation.over": (N_("Nobody need be told any more"),),
     "escalation.ignored": (N_("An answer came too late and changed nothing"),),
     "confirm.asked": (N_("Asked the requester whether it is solved"),),
+    "requester.told": (
+        N_("Told the requester: %(stage)s, %(engineer)s"),
+        N_("Told the requester: %(stage)s"),
+    ),
+    "requester.not_told": (N_("Too many messages to one address: the requester is told no more"),),
 }
 _LABELS: Final[Mapping[str, str]] = {  # what is said beside the sentence, in this order
     "engineer": N_("Engineer"),

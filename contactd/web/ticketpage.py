@@ -4,7 +4,7 @@ It only shows. Its clocks are those of `routing.promises`, in the rows of `clock
 `contactd explain` prints them and the API gives them: the three cannot differ.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,7 +17,7 @@ from contactd.httpd import HTTPD, Route
 from contactd.routing import clocks, promises
 from contactd.routing.clocks import Breached, Row, State
 from contactd.routing.terms import Terms
-from contactd.store.views import MessageView, SiteView, TicketDetail, Views
+from contactd.store.views import ContactView, MessageView, SiteView, TicketDetail, Views
 from contactd.tickets import journal
 from contactd.tickets.journal import Entry
 from contactd.web.api import LISTENING, PERSONAL
@@ -118,6 +118,7 @@ class TicketPage:
             messages=_folded(detail.messages),
             now=now,
             person=detail.requester,
+            pieces=pieces,
             site=_site_name(site, language),
             teller=teller,
             ticket=detail.ticket,
@@ -177,6 +178,16 @@ def _site_name(site: SiteView | None, language: Language) -> str:
     if site is None:
         return ""
     return site.name_zh if language is Language.ZH else site.name_en
+
+
+def pieces(contact: ContactView) -> Iterator[tuple[str, bool]]:
+    """Yield the text of a contact in parts, and whether a part quotes earlier mails."""
+    end = 0
+    for start, stop in contact.mail.folds if contact.mail is not None else ():
+        yield contact.text[end:start].strip("\r\n"), False
+        yield contact.text[start:stop].strip("\r\n"), True
+        end = stop
+    yield contact.text[end:].strip("\r\n"), False
 
 
 def _folded(

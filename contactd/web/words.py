@@ -8,7 +8,7 @@ from contactd.routing.clocks import State as ClockState
 from contactd.routing.notify import Reason, SendState
 from contactd.routing.oncall import Why
 from contactd.service import HealthState
-from contactd.tickets.contact import Medium, Outcome
+from contactd.tickets.contact import Medium, Outcome, Writer
 from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.model import Category
 from contactd.tickets.priority import Impact, Urgency
@@ -61,6 +61,32 @@ OUTCOMES: Final[Mapping[Outcome, str]] = {
     Outcome.SELF_SERVICE: N_("heard the progress"),
     Outcome.UNREACHED: N_("reached nobody"),
     Outcome.PBX_LOST: N_("the PBX was restarted"),
+}
+WRITERS: Final[Mapping[Writer, str]] = {
+    Writer.PERSON: N_("a person"),
+    Writer.AUTO_REPLY: N_("automatic reply"),
+    Writer.AUTO: N_("automatic mail"),
+    Writer.LIST: N_("mailing list"),
+    Writer.BOUNCE: N_("could not be delivered"),
+    Writer.RECEIPT: N_("receipt"),
+    Writer.REPORT: N_("report"),
+    Writer.OWN: N_("our own mail"),
+}
+MAIL_NOTES: Final[Mapping[str, str]] = {
+    "encoding_unsure": N_("characters may be wrong"),
+    "html_too_big": N_("HTML too large: text only"),
+    "too_deep": N_("parts too deep: one file"),
+    "too_many_parts": N_("too many parts: see the original"),
+    "bad_header": N_("damaged header"),
+    "cut": N_("cut: see the original"),
+    "unreadable": N_("could not be read: see the original"),
+}
+FILES: Final[Mapping[str, str]] = {
+    "recording": N_("recording"),
+    "voicemail": N_("voice message"),
+    "raw": N_("original mail"),
+    "attachment": N_("attachment"),
+    "inline": N_("picture in the text"),
 }
 CATEGORIES: Final[Mapping[Category, str]] = {
     Category.HARDWARE: N_("Hardware"),
@@ -125,6 +151,8 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.CALLED_OFF: N_("dispatch called off"),
     Reason.DECLINED: N_("dispatch declined"),
     Reason.CODE: N_("arrival code"),
+    Reason.RECEIVED: N_("confirmation"),
+    Reason.PROGRESS: N_("progress"),
     Reason.SOLVED: N_("is it solved?"),
     Reason.REMINDER: N_("is it solved? (reminder)"),
     Reason.CLOSED: N_("ticket closed"),

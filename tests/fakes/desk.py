@@ -18,7 +18,7 @@ from contactd.routing import needs, promises
 from contactd.routing.deskfile import DeskFile, parse
 from contactd.routing.escalation import Escalation, Phase
 from contactd.routing.following import Case
-from contactd.routing.notify import REQUESTER, Notification, Reason, SendState
+from contactd.routing.notify import COURTESIES, REQUESTER, Notification, Reason, SendState
 from contactd.routing.replying import Answer
 from contactd.settings import Settings
 from contactd.signals import Signals
@@ -27,7 +27,7 @@ from contactd.store.duty import DutyKeeper, LastDuties
 from contactd.store.engine import Database
 from contactd.store.outbox import Relay
 from contactd.store.schema import clocks, notifications, outbox, tickets
-from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Outcome
+from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, MailFacts, Medium, Outcome
 from contactd.tickets.events import Event
 from contactd.tickets.journal import Entry, verify
 from contactd.tickets.model import Ticket
@@ -140,6 +140,9 @@ def _person(key: str, number: str, **more: Any) -> dict[str, Any]:
 class Desk:
     """`network` is what went out by any medium, in order; `phones`, `texts`, `mails` have switches.
 
+    What a requester hears unasked (`COURTESIES`) is not in it but in `courtesies`: most stories
+    are about whom somebody waits for.
+
     `media` is what the program can tell people by: a medium may be taken out before `restart`.
     """
 
@@ -149,9 +152,9 @@ class Desk:
         self.database = database
         self.clock = clock
         self.settings = settings or Settings()
-        self.network: list[Sent] = []
+        self.everything: list[Sent] = []
         self.phones, self.texts, self.mails = (
-            FakeNotifier(clock=clock, medium=medium, network=self.network)
+            FakeNotifier(clock=clock, medium=medium, network=self.everything)
             for medium in (Medium.CALL, Medium.TEXT, Medium.MAIL)
         )
         self.media = {each.medium: each for each in (self.phones, self.texts, self.mails)}
@@ -253,9 +256,14 @@ class Desk:
         return (await self._receive(replace(contact, outcome=outcome, call=ended))).ticket
 
     async def write(
-        self, sender: str, medium: Medium = Medium.TEXT, text: str = "打印机坏了"
+        self,
+        sender: str,
+        medium: Medium = Medium.TEXT,
+        text: str = "打印机坏了",
+        mail: MailFacts | None = None,
     ) -> str:
-        """Let somebody write; return the ticket's number."""
+        """Let somebody write, a mail if there are `mail` facts; return the ticket's number."""
+        medium = Medium.MAIL if mail is not None else medium
         self._calls += 1
         contact = Contact(
             medium=medium,
@@ -263,6 +271,7 @@ class Desk:
             received_at=self.clock.now(),
             from_value=sender,
             text=text,
+            mail=mail,
         )
         return (await self._receive(contact)).ticket
 
@@ -311,6 +320,14 @@ class Desk:
 
     # What people heard
 
+    @property
+    def network(self) -> list[Sent]:
+        return [each for each in self.everything if each.notification.reason not in COURTESIES]
+
+    @property
+    def courtesies(self) -> list[Sent]:
+        return [each for each in self.everything if each.notification.reason in COURTESIES]
+
     def told(self, ticket: str = "") -> list[Told]:
         """Return who was told by what and why, in order."""
         notes = [each.notification for each in self.network]
@@ -325,19 +342,21 @@ class Desk:
 
     def forget(self) -> None:
         """Begin the list of who was told anew; what was sent can still be answered."""
-        self._earlier += self.network
-        self.network.clear()
+        self._earlier += self.everything
+        self.everything.clear()
 
     @property
     def _notes(self) -> list[Notification]:
-        return [each.notification for each in (*self._earlier, *self.network)]
+        return [each.notification for each in (*self._earlier, *self.everything)]
 
     def ref(self, recipient: str, medium: Medium | None = None) -> str:
         """Return what was sent last to somebody, by a call if there was one."""
         notes = [
             note
             for note in self._notes
-            if note.recipient == recipient and medium in (None, note.medium)
+            if note.recipient == recipient
+            and medium in (None, note.medium)
+            and note.reason not in COURTESIES
         ]
         calls = [note for note in notes if note.medium is Medium.CALL]
         return (calls or notes)[-1].ref
@@ -408,11 +427,11 @@ class Desk:
         return [{key: row[key] for key in row if key != "ticket_id"} for row in rows]
 
     async def sent_states(self, ticket: str) -> dict[str, SendState]:
-        """Return what became of each notification, by ref."""
+        """Return what became of each notification, by ref, without courtesies."""
         wanted = (
             select(notifications.c.client_ref, notifications.c.state)
             .join(tickets, tickets.c.id == notifications.c.ticket_id)
-            .where(tickets.c.number == ticket)
+            .where(tickets.c.number == ticket, notifications.c.reason.not_in(COURTESIES))
         )
         async with self.database.reading() as connection:
             rows = (await connection.execute(wanted)).all()

@@ -121,6 +121,7 @@ class FakePbx:
         self._login = login.answers("Login")
         self._refusal = Transcript.load("ami-22-wrong-password").answers("Login")
         self._denied = login.answers("Command")
+        self._goodbye = [replaced(self._denied[0], Message="Asterisk is shutting down")]
         self._listed = originate.answers("CoreShowChannels", 1)
         self._recorded: dict[str, tuple[Headers, ...]] = {
             name: login.answers(name) for name in ("Ping", "CoreStatus", "Logoff")
@@ -226,7 +227,7 @@ class FakePbx:
 
     def _obey(self, client: _Client, action: Headers) -> None:
         name = first(action, "Action")
-        answers = self._answers(client, name, action)
+        answers = self._goodbye if self.faults.shuts_down else self._answers(client, name, action)
         if name not in self.faults.unanswered and name not in self.faults.cut_after:
             for message in answers:
                 self._write(client, wire(replaced(message, ActionID=first(action, "ActionID"))))
@@ -240,8 +241,6 @@ class FakePbx:
             return self._log_in(client, action)
         if not client.logged_in:
             return self._denied
-        if self.faults.shuts_down:
-            return [replaced(self._denied[0], Message="Asterisk is shutting down")]
         if name == "CoreShowChannels":
             return self._list_channels()
         if name == "Originate":

@@ -1,6 +1,7 @@
 """The words of texts and mails: the number and the answer in each, and one segment if they can."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contactd.routing.clocks import Metric
-from contactd.routing.notify import Notification, Reason
-from contactd.routing.words import letter, texts
+from contactd.routing.closing import Stage
+from contactd.routing.notify import ANSWERED_BY_KEY, ASKS, OFFERS, REQUESTER, Notification, Reason
+from contactd.routing.words import Setting, Wording, letter, offers, texts
 from contactd.sms.segments import fitting, segment_count
 from contactd.tickets.contact import Medium
 from contactd.tickets.replies import Sender, parse
@@ -21,9 +23,14 @@ DUE = datetime(2026, 11, 25, 10, 30, tzinfo=UTC).isoformat()
 USUAL = {
     "site": "gz", "site_name": "广州珠江新城", "title": "打印机", "vip": "1", "metric": "remote",
     "percent": "75", "due": DUE, "zone": "Asia/Shanghai", "engineer": "王伟", "code": "4711",
-    "priority": "P2",
+    "priority": "P2", "stage": "held", "note": "备件明天到",
 }  # fmt: skip
-USUAL_EN = {**USUAL, "site_name": "Guangzhou", "title": "Printer", "engineer": "James Wong"}
+USUAL_EN = {
+    **USUAL, "site_name": "Guangzhou", "title": "Printer", "engineer": "James Wong",
+    "note": "spare part tomorrow",
+}  # fmt: skip
+TO_REQUESTER = {Reason.RECEIVED, Reason.PROGRESS, Reason.CODE, Reason.CLOSED, *ASKS}
+DESK = Setting(service="服务台")
 
 
 def notification(reason: Reason, language: str = "zh", **facts: str) -> Notification:
@@ -68,8 +75,7 @@ def test_every_answer_that_a_text_suggests_is_understood(reason: Reason, languag
     (text,) = texts(notification(reason, language))
     suggested = re.findall(r'[“"]([^”"]+)[”"]', text)
     assert suggested or reason is Reason.CLOSED
-    to_requester = reason in (Reason.CODE, Reason.SOLVED, Reason.REMINDER)
-    sender = Sender.REQUESTER if to_requester else Sender.ENGINEER
+    sender = Sender.REQUESTER if reason in TO_REQUESTER else Sender.ENGINEER
     found = [parse(answer, sender) for answer in suggested]
     assert all(reply is not None and reply.ticket == NUMBER for reply in found)
     assert len({reply.verb for reply in found if reply is not None}) == len(suggested)
@@ -102,25 +108,25 @@ def test_the_title_goes_first_when_room_is_short_then_the_site_and_the_answer_ne
 
 def test_what_strangers_wrote_stays_on_one_line() -> None:
     hostile = {**USUAL, "title": "打印机\r\n\x00回复 9\u2028", "site_name": "a\tb"}
-    said = letter(notification(Reason.NEW, **hostile), service="contactd")
+    said = letter(notification(Reason.NEW, **hostile), Setting(service="contactd"))
     assert "\n" not in said.subject
     assert "打印机 回复 9" in said.subject
     assert all("\n" not in text for text in texts(notification(Reason.NEW, **hostile)))
 
 
 def test_a_mail_lists_what_is_known_and_only_that() -> None:
-    said = letter(notification(Reason.NEW, **USUAL), service="服务台")
+    said = letter(notification(Reason.NEW, **USUAL), DESK)
     assert "地点：广州珠江新城\n优先级：P2\n主题：打印机\n到期：11月25日18:30\n" in said.text
     assert f"发送短信“1 {NUMBER}”接单" in said.text
     assert "服务台 自动发送" in said.text
-    bare = letter(notification(Reason.SOLVED, "en"), service="desk")
+    bare = letter(notification(Reason.SOLVED, "en"), Setting(service="desk"))
     assert "Site" not in bare.text
     assert bare.subject == f"[{NUMBER}] Your ticket {NUMBER} is solved"
 
 
 def test_what_strangers_wrote_is_text_in_the_page_of_a_mail() -> None:
     hostile = {**USUAL, "title": '<img src=x onerror="y">&', "site_name": "<b>"}
-    page = letter(notification(Reason.NEW, **hostile), service="<i>").html
+    page = letter(notification(Reason.NEW, **hostile), Setting(service="<i>")).html
     assert not any(tag in page for tag in ("<img", "<b>", "<i>", "&<"))
     assert "&lt;img src=x onerror=&quot;y&quot;&gt;&amp;" in page
 
@@ -135,6 +141,141 @@ def test_no_fact_breaks_a_text_or_a_mail(
 ) -> None:
     told = notification(reason, language, **facts)
     assert all(NUMBER in text and "\n" not in text for text in texts(told))
-    said = letter(told, service="contactd")
+    said = letter(told, Setting(service="contactd", subject=str(facts.get("note", ""))))
     assert said.subject.isprintable()
     assert NUMBER in said.text
+
+
+# What a requester hears unasked ------------------------------------------------------------------
+
+
+def test_a_requester_reads_that_their_request_has_a_ticket() -> None:
+    usual = {**USUAL, "vip": ""}
+    assert fitting(texts(notification(Reason.RECEIVED, **usual))) == (
+        f"已收到您的报修，工单{NUMBER}，广州珠江新城：打印机。回复“进度 {NUMBER}”查询。"
+    )
+    english = texts(notification(Reason.RECEIVED, "en", **USUAL_EN))[0]
+    assert english.startswith(f"We have received your request: ticket {NUMBER}, Guangzhou: Printer")
+
+
+@pytest.mark.parametrize(
+    ("stage", "said", "bare"),
+    [
+        ("taken", "王伟已接手您的报修", "已有工程师接手您的报修"),
+        ("on_way", "王伟正在前往您处", "工程师正在前往您处"),
+        ("arrived", "王伟已到场", "工程师已到场"),
+        ("held", "您的报修暂停处理：等备件", "您的报修暂停处理"),
+        ("resumed", "您的报修已恢复处理", "您的报修已恢复处理"),
+        ("updated", "您的报修有新进展：等备件", "您的报修有新进展"),
+    ],
+)
+def test_each_stage_has_its_words(stage: str, said: str, bare: str) -> None:
+    facts = {"stage": stage, "engineer": "王伟", "note": "等备件。"}
+    assert texts(notification(Reason.PROGRESS, **facts))[0].startswith(f"{said}。工单{NUMBER}。")
+    assert texts(notification(Reason.PROGRESS, stage=stage))[0].startswith(f"{bare}。")
+
+
+@pytest.mark.parametrize(("stage", "language"), [*product(Stage, ("zh", "en"))])
+def test_a_text_about_progress_is_one_segment_however_long_the_note(
+    stage: Stage, language: str
+) -> None:
+    facts = {**(USUAL if language == "zh" else USUAL_EN), "stage": stage.value}
+    long = {**facts, "note": facts["note"] * 20, "title": facts["title"] * 20}
+    assert segment_count(fitting(texts(notification(Reason.PROGRESS, language, **long)))) == 1
+    mail = letter(notification(Reason.PROGRESS, language, **long), DESK)
+    if stage in (Stage.HELD, Stage.UPDATED):
+        assert long["note"] in mail.text, "a mail has room for all of it"
+
+
+def test_news_that_nobody_has_words_for_are_news_all_the_same() -> None:
+    assert texts(notification(Reason.PROGRESS, stage="of tomorrow"))[0].startswith(
+        "您的报修有新进展。"
+    )
+
+
+# Mails -------------------------------------------------------------------------------------------
+
+
+def to_requester(reason: Reason, language: str = "zh", **facts: str) -> Notification:
+    return replace(notification(reason, language, **facts), recipient=REQUESTER)
+
+
+def test_what_a_page_offers_is_what_its_keys_do() -> None:
+    assert set(OFFERS) == ANSWERED_BY_KEY | ASKS
+    for reason, language in product(OFFERS, ("zh", "en")):
+        assert [key for key, _ in offers(reason, language)] == [*OFFERS[reason]]
+        assert len({label for _, label in offers(reason, language)}) == len(OFFERS[reason])
+    assert offers(Reason.CLOSED, "zh") == ()
+
+
+def test_each_button_of_a_mail_leads_to_the_page_with_its_answer_chosen() -> None:
+    setting = Setting(service="x", link="https://desk.example.cn/m/t")
+    said = letter(to_requester(Reason.SOLVED, **USUAL), setting)
+    assert (
+        "已解决：https://desk.example.cn/m/t?do=1\n未解决：https://desk.example.cn/m/t?do=2\n"
+        in (said.text)
+    )
+    assert said.html.count("<a href=") == 2
+    assert 'href="https://desk.example.cn/m/t?do=2"' in said.html
+    assert "<a href=" not in letter(to_requester(Reason.SOLVED, **USUAL), DESK).html
+    assert "<a href=" not in letter(to_requester(Reason.RECEIVED, **USUAL), setting).html
+
+
+def test_a_mail_that_reaches_us_may_be_answered_and_says_so() -> None:
+    setting = Setting(service="x", can_reply=True)
+    asked = letter(to_requester(Reason.RECEIVED, **USUAL), setting).text
+    assert f"回复“进度 {NUMBER}”查询。" in asked
+    assert "直接回复本邮件" in asked
+    page = letter(notification(Reason.NEW, **USUAL), setting).text
+    assert f"回复“1 {NUMBER}”接单" in page
+    assert "发送短信" in letter(notification(Reason.NEW, **USUAL), DESK).text
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "打印机坏了",
+        "Re: 打印机坏了",
+        f"回复：[{NUMBER}] 打印机坏了",
+        f"Re: FW: 转发: Re[2]: [{NUMBER}] 打印机坏了",
+    ],
+)
+def test_all_mails_to_a_requester_have_the_subject_of_their_own(theirs: str) -> None:
+    setting = Setting(service="x", subject=theirs)
+    for reason in sorted(TO_REQUESTER):
+        said = letter(to_requester(reason, **USUAL), setting)
+        assert said.subject == f"[{NUMBER}] 打印机坏了"
+    assert "新工单" in letter(notification(Reason.NEW, **USUAL), setting).subject
+
+
+@pytest.mark.parametrize("theirs", ["", "Re:", " \r\n", f"[{NUMBER}]"])
+def test_without_a_subject_of_theirs_ours_says_what_it_is_about(theirs: str) -> None:
+    said = letter(to_requester(Reason.CLOSED), Setting(service="x", subject=theirs))
+    assert said.subject == f"[{NUMBER}] 您的工单{NUMBER}已关闭"
+
+
+def test_words_of_the_installation_take_the_place_of_ours() -> None:
+    own = Wording(
+        sentence="{name}，您的{title}修好了（{ticket}）。",
+        answer="请{send}“解决 {ticket}”。",
+        subject="修好了：{title}",
+    )
+    said = letter(
+        replace(to_requester(Reason.SOLVED, title="打印机 {code}"), name="张三"),
+        Setting(service="x", wording=own, subject="打不出来"),
+    )
+    assert said.subject == f"[{NUMBER}] 修好了：打印机 {{code}}"
+    assert said.text.startswith(f"张三，您的打印机 {{code}}修好了（{NUMBER}）。\n")
+    assert f"请发送短信“解决 {NUMBER}”。" in said.text
+
+
+@pytest.mark.parametrize(("reason", "language"), [*product(Reason, ("zh", "en"))])
+def test_a_mail_looks_the_same_everywhere(reason: Reason, language: str) -> None:
+    """No picture, script or font from elsewhere; its lines are shorter than 998 octets as text."""
+    setting = Setting(service="x", link="https://desk.example.cn/m/t", can_reply=True)
+    page = letter(notification(reason, language, **USUAL), setting).html
+    assert not re.search(r"<(img|script|link|style|form|iframe)|url\(|@import", page)
+    assert set(re.findall(r'https?://[^"]+', page)) <= {
+        f"https://desk.example.cn/m/t?do={key}" for key in "124"
+    }
+    assert "background-color:#fff" not in page, "a dark program's ground stays dark"

@@ -92,7 +92,7 @@ async def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 async def test_a_desk_in_order_is_all_ok(desk: Desk) -> None:
     table = await desk.check()
     assert (table.broken(), table.code) == (set(), os.EX_OK)
-    assert table.last == "13 ok, 0 warnings, 0 failed"
+    assert table.last == "14 ok, 0 warnings, 0 failed"
     assert table["rota"] == ("ok", "2 sites, 4 engineers")
     assert table["pbx pbx1"][1].startswith("Asterisk 22")
     assert table["pbx pbx1 queues"] == ("ok", "desk, gz, sz")
@@ -309,3 +309,17 @@ async def test_a_smart_host_that_is_away_or_refuses_us_is_a_warning(desk: Desk) 
 
 def mail(port: int) -> dict[str, Any]:
     return {"host": "127.0.0.1", "port": port, "security": "none", "sender": "desk@example.cn"}
+
+
+async def test_mail_that_is_taken_without_a_certificate_is_a_warning(desk: Desk) -> None:
+    desk.sections["smtp"] = {"mailboxes": ["support@x.cn"], "port": free_port()}
+    assert "without certificate_file" in await desk.only_broken("smtp", "WARNING")
+
+
+async def test_a_certificate_that_cannot_be_read_is_named(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "mail.pem").write_text("no certificate", encoding="utf-8")
+    desk.sections["smtp"] = {
+        "mailboxes": ["support@x.cn"], "port": free_port(),
+        "certificate_file": str(tmp_path / "mail.pem"), "key_file": str(tmp_path / "mail.pem"),
+    }  # fmt: skip
+    assert "smtp.certificate_file" in await desk.only_broken("smtp")

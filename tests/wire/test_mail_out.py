@@ -1,15 +1,22 @@
 """Mails against a real SMTP server: what arrives, and what each fault of the smart host means."""
 
 import asyncio
+import base64
+import re
+import subprocess
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import dkim  # type: ignore[import-untyped]
 import pytest
 
 from contactd.errors import ConfigurationError, PermanentFailure, TemporaryFailure
-from contactd.mail.outgoing import Mails
-from contactd.routing.notify import Notification, Reason, SendUnknown, Trace
+from contactd.mail.dkim_sign import signer
+from contactd.mail.ours import LONGEST_LOCAL_PART, Ours, Proof, proof
+from contactd.mail.outgoing import MOST_REFERENCES, Letterhead, Mails
+from contactd.mail.templates import parse as parse_letters
+from contactd.routing.notify import REQUESTER, Notification, Reason, SendUnknown, Trace, linked
 from contactd.service import HealthState
 from contactd.settings import MailSettings
 from contactd.tickets.contact import Medium
@@ -28,6 +35,22 @@ SENDER = "desk@desk.example.cn"
 def mails(port: int, clock: FakeClock, **settings: Any) -> Mails:
     given = {"host": "127.0.0.1", "port": port, "sender": SENDER, "security": "none", **settings}
     return Mails(MailSettings.model_validate(given), service="服务台", clock=clock)
+
+
+KEY = b"k" * 32
+MAILBOX = "support@desk.example.cn"
+PUBLIC = "https://desk.example.cn"
+
+
+async def key() -> bytes:
+    return KEY
+
+
+def lettered(port: int, clock: FakeClock, **changes: Any) -> Mails:
+    """Return mails of an installation that takes mail, and has pages."""
+    head = Letterhead(**{"key": key, "mailbox": MAILBOX, "public_url": PUBLIC, **changes})
+    settings = MailSettings(host="127.0.0.1", port=port, sender=SENDER, security="none")
+    return Mails(settings, service="服务台", clock=clock, letterhead=head)
 
 
 def notification(**changes: Any) -> Notification:
@@ -283,3 +306,236 @@ async def test_at_most_eight_mails_are_on_their_way_at_once(clock: FakeClock) ->
         first = host.connections
         await running
     assert (first, host.connections) == (8, 20)
+
+
+# What makes a mail part of a conversation --------------------------------------------------------
+
+
+def asked(**changes: Any) -> Notification:
+    """Return what a requester is asked."""
+    given = {
+        "ref": "solved-26112000017-9-requester", "recipient": REQUESTER, "reason": Reason.SOLVED,
+    }  # fmt: skip
+    return notification(**{**given, **changes})
+
+
+async def sent(clock: FakeClock, *notes: Notification, **changes: Any) -> list[tuple[str, Any]]:
+    """Send notifications; return envelope sender and mail of each."""
+    async with smart_host() as host:
+        out = lettered(host.port, clock, **changes)
+        for each in notes:
+            await out.send(each)
+    return [
+        (envelope.mail_from or "", mail)
+        for envelope, mail in zip(host.taken, host.mails(), strict=True)
+    ]
+
+
+async def test_an_answer_and_a_delivery_report_name_what_they_are_about(clock: FakeClock) -> None:
+    ((envelope, mail),) = await sent(clock, asked())
+    (reply_to,) = mail["Reply-To"].addresses
+    assert proof(KEY, [reply_to.addr_spec], []) == Proof(ticket="26112000017")
+    assert proof(KEY, [envelope], []) == Proof(ref="solved-26112000017-9-requester")
+    assert envelope.startswith("support+b-")
+    by_id = proof(KEY, [], [mail["Message-ID"]])
+    assert by_id == Proof(ref="solved-26112000017-9-requester")
+    by_root = proof(KEY, [], mail["References"].split())
+    assert by_root == Proof(ticket="26112000017")
+
+
+async def test_without_a_mailbox_answers_go_to_the_sender(clock: FakeClock) -> None:
+    ((envelope, mail),) = await sent(clock, asked(), mailbox="")
+    assert envelope == SENDER
+    assert mail["Reply-To"] is None
+    assert "发送短信" in mail.get_body(["plain"]).get_content()
+    assert proof(KEY, [], [mail["Message-ID"]]).ref, "its id proves it all the same"
+
+
+async def test_mails_of_a_ticket_are_one_conversation_for_each_reader(clock: FakeClock) -> None:
+    refs = [f"progress-26112000017-{seq}-requester" for seq in (3, 5)]
+    (_, first), (_, second) = await sent(clock, *(asked(ref=ref) for ref in refs))
+    assert first["In-Reply-To"] == first["References"] == second["In-Reply-To"]
+    assert first["Message-ID"] != second["Message-ID"]
+
+
+async def test_a_mail_answers_what_the_requester_wrote_last(clock: FakeClock) -> None:
+    wanted = []
+
+    async def thread_of(ticket: str, address: str) -> list[str]:
+        wanted.append((ticket, address))
+        return ["<second@qq.com>", "<first@qq.com>"]
+
+    ((_, mail),) = await sent(clock, asked(facts={"title": "打印机坏了"}), thread_of=thread_of)
+    assert wanted == [("26112000017", "wang.wei@example.cn")]
+    assert mail["In-Reply-To"] == "<second@qq.com>"
+    root, *others = mail["References"].split()
+    assert proof(KEY, [], [root]).ticket == "26112000017"
+    assert others == ["<first@qq.com>", "<second@qq.com>"]
+    assert mail["Subject"] == "[26112000017] 打印机坏了"
+
+
+async def test_ids_of_others_are_their_text_and_their_number_has_an_end(clock: FakeClock) -> None:
+    hostile = ["<a@b>\r\nBcc: x@y", "no id", "<>", "<a b@c>", "<" + "x" * 500 + "@y>", "<王@x>"]
+    long = [f"<{number}-{'x' * 150}@example.org>" for number in range(50)]
+
+    async def thread_of(*_: str) -> list[str]:
+        return [*hostile, *long]
+
+    async with smart_host() as host:
+        await lettered(host.port, clock, thread_of=thread_of).send(asked())
+    (mail,), (envelope,) = host.mails(), host.taken
+    assert mail["Bcc"] is None
+    assert mail["In-Reply-To"] == long[0]
+    assert mail["References"].split()[1:] == long[: MOST_REFERENCES - 1][::-1]
+    lines = (envelope.original_content or b"").split(b"\r\n")
+    assert max(map(len, lines)) < 998
+    assert b"=?" not in b"".join(line for line in lines if line.lstrip().startswith(b"<"))
+
+
+async def test_a_thread_that_cannot_be_read_now_lets_the_mail_wait(clock: FakeClock) -> None:
+    async def thread_of(*_: str) -> list[str]:
+        raise TemporaryFailure("the database is away")
+
+    with pytest.raises(TemporaryFailure):
+        await sent(clock, asked(), thread_of=thread_of)
+
+
+async def test_only_the_confirmation_is_an_answer_of_a_machine(clock: FakeClock) -> None:
+    (_, received), (_, solved) = await sent(
+        clock, asked(ref="received-1-1-requester", reason=Reason.RECEIVED), asked()
+    )
+    assert received["Auto-Submitted"] == "auto-replied"
+    assert solved["Auto-Submitted"] == "auto-generated"
+    for mail in (received, solved):
+        assert mail["X-Contactd"] == "服务台"
+        assert mail["Content-Language"] == "zh-CN"
+        assert mail["Precedence"] is None
+
+
+async def test_only_what_comes_again_can_be_ended(clock: FakeClock) -> None:
+    """RFC 2369; and no RFC 8058: a mail program must not press a button by itself."""
+    mails_sent = await sent(
+        clock,
+        *(asked(ref=f"{reason}-1-1-requester", reason=reason)
+          for reason in (Reason.RECEIVED, Reason.SOLVED, Reason.REMINDER)),
+    )  # fmt: skip
+    received, solved, reminder = (mail["List-Unsubscribe"] for _, mail in mails_sent)
+    assert (received, solved) == (None, None)
+    assert reminder.startswith(f"<{PUBLIC}/m/reminder-1-1-requester.")
+    assert mails_sent[2][1]["List-Unsubscribe-Post"] is None
+
+
+async def test_buttons_lead_to_the_page_of_the_message(clock: FakeClock) -> None:
+    ((_, mail),) = await sent(clock, notification(ref="page-26112000017-1-li_na-mail"))
+    html = mail.get_body(["html"]).get_content()
+    links = re.findall(r'href="([^"]+)"', html)
+    assert [link.partition("?")[2] for link in links] == ["do=1", "do=4", "do=2"]
+    (token,) = {link.removeprefix(f"{PUBLIC}/m/").partition("?")[0] for link in links}
+    assert linked(KEY, token) == "page-26112000017-1-li_na-mail"
+
+
+@pytest.mark.parametrize("changes", [{"public_url": ""}, {"key": None}])
+async def test_without_pages_there_are_no_links(clock: FakeClock, changes: dict[str, Any]) -> None:
+    ((_, mail),) = await sent(clock, asked(), **changes)
+    assert "href" not in mail.get_body(["html"]).get_content()
+
+
+async def test_words_of_the_installation_are_sent(clock: FakeClock) -> None:
+    letters = parse_letters('[solved.zh]\nsentence = "{ticket} 好了"\nsubject = "好了"')
+    ((_, mail),) = await sent(clock, asked(), letters=letters)
+    assert mail["Subject"] == "[26112000017] 好了"
+    assert mail.get_body(["plain"]).get_content().startswith("26112000017 好了\r\n")
+
+
+# Addresses and ids ------------------------------------------------------------------------------
+
+
+def ours(mailbox: str = MAILBOX) -> Ours:
+    return Ours(key=KEY, mailbox=mailbox, domain="desk.example.cn")
+
+
+def test_what_is_not_ours_proves_nothing() -> None:
+    address, message_id = ours().reply_address("26112000017"), ours().message_id("page-1")
+    wrong = [
+        address.replace("17.", "18."),
+        "support+26112000017@desk.example.cn",
+        "support+b-page-1@desk.example.cn",
+        "support@desk.example.cn",
+        "",
+        "@",
+        "support+",
+        message_id.replace("page-1", "page-2"),
+        "<page-1@desk.example.cn>",
+        Ours(key=b"other", mailbox=MAILBOX, domain="x").reply_address("26112000017"),
+    ]
+    assert proof(KEY, wrong, wrong) == Proof()
+    assert proof(KEY, [*wrong, address], [*wrong, message_id]) == Proof(
+        ticket="26112000017", ref="page-1"
+    )
+
+
+def test_case_does_not_matter_and_our_domain_neither() -> None:
+    address = ours().reply_address("26112000017").upper().replace("DESK.EXAMPLE.CN", "mx.test")
+    assert proof(KEY, [address], []).ticket == "26112000017"
+
+
+@pytest.mark.parametrize("engineer", ["li", "li_na", "zhao", "x" * 32])
+@pytest.mark.parametrize("mailbox", [MAILBOX, "it.helpdesk.guangzhou@example.com"])
+def test_a_local_part_has_at_most_64_octets_and_proves_at_least_the_ticket(
+    engineer: str, mailbox: str
+) -> None:
+    ref = f"dispatch-26112000017-12-{engineer}-mail"
+    address = ours(mailbox).bounce_address("26112000017", ref)
+    assert len(address.partition("@")[0]) <= LONGEST_LOCAL_PART
+    found = proof(KEY, [address], [])
+    assert found in (Proof(ref=ref), Proof(ticket="26112000017"))
+    assert proof(KEY, [], [ours().message_id(ref)]) == Proof(ref=ref), "the report quotes it"
+
+
+# DKIM -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rsa_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dkim") / "rsa.pem"
+    command = ["openssl", "genrsa", "-out", str(path), "2048"]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+def public_half(path: Path) -> bytes:
+    command = ["openssl", "rsa", "-in", str(path), "-pubout", "-outform", "DER"]
+    made = subprocess.run(command, check=True, capture_output=True).stdout
+    return b"v=DKIM1; k=rsa; p=" + base64.b64encode(made)
+
+
+async def test_a_signed_mail_is_proved_by_the_key_in_the_dns(
+    clock: FakeClock, rsa_key: Path
+) -> None:
+    sign = signer(selector="desk1", domain="desk.example.cn", key_file=rsa_key)
+    async with smart_host() as host:
+        await lettered(host.port, clock, sign=sign).send(asked(facts={"title": "打印机" * 60}))
+    content = host.taken[0].original_content or b""
+    asked_for = []
+
+    def dns(name: bytes, timeout: float = 5) -> bytes:
+        asked_for.append(name)
+        return public_half(rsa_key)
+
+    assert dkim.verify(content, dnsfunc=dns)
+    assert asked_for == [b"desk1._domainkey.desk.example.cn."]
+    assert not dkim.verify(content.replace(b"Subject: ", b"Subject: x"), dnsfunc=dns)
+    # A second one in front is what some mail programs would show (RFC 6376 section 8.15).
+    assert not dkim.verify(b"Subject: pay\r\n" + content, dnsfunc=dns)
+
+
+def test_a_key_that_cannot_sign_is_an_error_of_the_configuration(
+    tmp_path: Path, rsa_key: Path
+) -> None:
+    files = {"absent": None, "text": b"no key", "pem": b"-----BEGIN RSA PRIVATE KEY-----\nx\n"}
+    for name, content in files.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigurationError, match=r"mail\.dkim_key_file"):
+            signer(selector="s", domain="d.example", key_file=path)

@@ -1,0 +1,247 @@
+"""Mails that were accepted become contacts: read, filed once, and let go from the spool."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final, Protocol
+from zoneinfo import ZoneInfo
+
+from contactd.clock import Clock
+from contactd.errors import TemporaryFailure
+from contactd.log import bound, get_logger
+from contactd.mail import ledger, ours
+from contactd.mail.reading import Belongs, contact_of
+from contactd.mail.spool import Envelope, Receipt, SpoolReader
+from contactd.mail.worker import Origin, Read
+from contactd.mail.workers import Parsers
+from contactd.service import Health, HealthState
+from contactd.settings import SmtpSettings
+from contactd.store.ledger import LedgerDay
+from contactd.tickets.contact import Contact, Filed, Medium
+
+log = get_logger()
+
+LOOK_EVERY_S: Final = 1.0  # a listener says when it has kept something; this is if it cannot
+FIRST_PAUSE_S: Final = 0.2  # before a mail that could not be filed is tried again; then doubled
+LONGEST_PAUSE_S: Final = 10.0
+SAME_FOR: Final = timedelta(hours=1)  # in which the same bytes without Message-ID are a repetition
+LEDGER_EVERY_S: Final = 60.0
+AT_A_TIME: Final = 100  # mails that are looked for at once
+IN_HAND: Final = 64  # mails: those that are read at about the same time share a transaction
+
+
+class Known(Protocol):
+    """What is asked of the database; `store.mails.Mails` in the daemon."""
+
+    async def received_at(self, external_id: str) -> datetime | None: ...
+
+    async def ticket_of(self, ref: str) -> str: ...
+
+
+class Settle(Protocol):
+    def __call__(
+        self,
+        day: date,
+        source: str,
+        outside: dict[str, datetime],
+        medium: Medium,
+        young: timedelta,
+    ) -> Awaitable[LedgerDay]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Figures:
+    filed: int = 0
+    in_hand: int = 0
+    fault: str = ""
+
+
+class Receiving:
+    """Reads the spool for ever. `key` returns that of `tickets.signing`."""
+
+    name = "mail"
+
+    def __init__(  # noqa: PLR0913 - the composition root's words
+        self,
+        settings: SmtpSettings,
+        *,
+        spool: SpoolReader,
+        parsers: Parsers,
+        receive: Callable[[Contact], Awaitable[Filed]],
+        known: Known,
+        key: Callable[[], Awaitable[bytes]],
+        settle: Settle,
+        clock: Clock,
+        zone: str,
+    ) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._parsers = parsers
+        self._receive = receive
+        self._known = known
+        self._key = key
+        self._settle = settle
+        self._clock = clock
+        self._zone = ZoneInfo(zone)
+        self._kept = asyncio.Event()
+        self._free = asyncio.Semaphore(IN_HAND)
+        self._figures = _Figures()
+        self._stopping = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look into the spool now: a listener has kept something."""
+        self._kept.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Read and file inside the block; what is in hand is finished on leaving."""
+        async with self._parsers.running(), asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self._read(), name="mail")
+            balancing = tasks.create_task(self._balance(), name="mail-ledger")
+            try:
+                yield
+            finally:
+                self._stopping.set()
+                self._kept.set()
+                _ = balancing.cancel()
+                await asyncio.wait({reading})
+
+    def health(self) -> list[Health]:
+        figures = self._figures
+        detail = f"mails are accepted but not filed: {figures.fault}" if figures.fault else ""
+        own = Health(
+            component="mail-intake",
+            state=HealthState.DEGRADED if figures.fault else HealthState.UP,
+            detail=detail,
+            figures={"filed": figures.filed, "in_hand": figures.in_hand},
+        )
+        return [own, *self._parsers.health()]
+
+    # Reading
+
+    async def _read(self) -> None:
+        async with asyncio.TaskGroup() as mails:
+            while not self._stopping.is_set():
+                self._kept.clear()
+                found = await self._poll()
+                for receipt in found:
+                    await self._free.acquire()
+                    mails.create_task(self._one(receipt), name=f"mail-{receipt.id}")
+                if not found:
+                    await _first_of(self._kept, LOOK_EVERY_S)
+
+    async def _poll(self) -> list[Receipt]:
+        try:
+            return await asyncio.to_thread(self._spool.poll, AT_A_TIME)
+        except TemporaryFailure as failure:
+            self._figures.fault = str(failure)
+            log.warning("mail.deferred", reason=str(failure))
+            return []
+
+    async def _one(self, receipt: Receipt) -> None:
+        """File one mail, however long that takes: it was accepted."""
+        self._figures.in_hand += 1
+        pause_s = FIRST_PAUSE_S
+        try:
+            with bound(mail=receipt.id):
+                while not self._stopping.is_set():
+                    try:
+                        await self._file(receipt)
+                    except TemporaryFailure as failure:
+                        self._figures.fault = str(failure)
+                        log.warning("mail.deferred", reason=str(failure))
+                        await _first_of(self._stopping, pause_s)
+                        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    else:
+                        self._figures.fault = ""
+                        self._figures.filed += 1
+                        self._spool.done(receipt)
+                        return
+        finally:
+            self._figures.in_hand -= 1
+            self._free.release()
+
+    async def _file(self, receipt: Receipt) -> None:
+        """File a mail.
+
+        Raises:
+            TemporaryFailure: nothing was filed; the mail stays in the spool.
+        """
+        envelope = receipt.envelope
+        read = await self._parsers.read(
+            receipt.path, receipt.offset, receipt.length, _origin(envelope)
+        )
+        external_id = ledger.id_of(self._settings.name, receipt.digest)
+        if not read.message_id:
+            external_id = await self._unlike_older(external_id, receipt)
+        contact = contact_of(
+            read,
+            external_id=external_id,
+            received_at=envelope.received_at,
+            mailbox=self._mailbox(envelope.recipients),
+            belongs=await self._belongs(read, envelope),
+        )
+        await self._receive(contact)
+
+    async def _unlike_older(self, external_id: str, receipt: Receipt) -> str:
+        """Return an id of its own for what says the same again later, as devices do.
+
+        Somebody who repeats a mail that we had but could not confirm does so within minutes.
+        """
+        first = await self._known.received_at(external_id)
+        if first is None or receipt.envelope.received_at - first < SAME_FOR:
+            return external_id
+        return ledger.id_of_its_own(external_id, receipt.id)
+
+    def _mailbox(self, recipients: Iterable[str]) -> str:
+        """Return which of our mailboxes a mail came to: the first, if several."""
+        names = {each.lower(): each for each in self._settings.mailboxes}
+        for recipient in recipients:
+            local, _, domain = recipient.lower().rpartition("@")
+            if found := names.get(f"{local.partition('+')[0]}@{domain}"):
+                return found
+        return ""
+
+    async def _belongs(self, read: Read, envelope: Envelope) -> Belongs:
+        """Return what proves that the mail belongs to a ticket."""
+        addresses = [*envelope.recipients, *(each.address for each in (*read.to, *read.cc))]
+        answered = [*read.in_reply_to, *reversed(read.references)]
+        if read.bounce is not None:
+            answered = [read.bounce.message_id, *answered]
+        proof = ours.proof(await self._key(), addresses, answered)
+        ticket = proof.ticket or (await self._known.ticket_of(proof.ref) if proof.ref else "")
+        return Belongs(ticket=ticket, about=proof.ref)
+
+    # The ledger
+
+    async def _balance(self) -> None:
+        while True:
+            today = self._clock.now().astimezone(self._zone).date()
+            for day in (today - timedelta(days=1), today):
+                try:
+                    outside = await self._accepted(day)
+                    await self._settle(day, self._settings.name, outside, Medium.MAIL, ledger.YOUNG)
+                except (TemporaryFailure, OSError) as failure:
+                    log.warning("ledger.deferred", source=self._settings.name, reason=str(failure))
+            await asyncio.sleep(LEDGER_EVERY_S)
+
+    async def _accepted(self, day: date) -> dict[str, datetime]:
+        return await ledger.accepted(self._spool, self._settings.name, self._known, day)
+
+
+async def _first_of(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, or after a time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def _origin(envelope: Envelope) -> Origin | None:
+    """Return who handed the mail over; None for LMTP: the server in front knows who it was."""
+    if envelope.protocol == "LMTP" or envelope.submitter:
+        return None
+    return Origin(peer=envelope.peer, helo=envelope.helo, reverse_path=envelope.reverse_path)
