@@ -275,7 +275,7 @@ class Rspamd(_Scanner):
             origin = mail.origin
             told += [("IP", origin.peer), ("Helo", origin.helo), ("From", origin.reverse_path)]
         told += [("Rcpt", recipient) for recipient in mail.recipients]
-        return [(name, value) for name, value in told if value]
+        return [(name, _UNSAFE.sub("", value)) for name, value in told if value]
 
 
 def spam_in(answer: bytes) -> Spam:
