@@ -29,6 +29,7 @@ from contactd.lab.asterisk import LabError
 from contactd.mail.listener import Orders
 from contactd.mail.spool import SpoolReader
 
+SMTP_SOURCE: Final = Path("/usr/sbin/smtp-source")  # where Debian has it
 CONNECTIONS: Final = 20
 ROUNDS: Final = 3
 WARM_UP: Final = 200
@@ -134,7 +135,7 @@ async def _send(side: Side, options: tuple[str, ...], mails: int) -> float:
     """Return the seconds that smtp-source needed; it ends with an error at any refusal."""
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
-        *("setpriv", "--pdeathsig", "KILL", "smtp-source", "-s", str(CONNECTIONS)),
+        *("setpriv", "--pdeathsig", "KILL", str(SMTP_SOURCE), "-s", str(CONNECTIONS)),
         *("-m", str(mails), *options, "-f", "someone@example.org", "-t", MAILBOX),
         f"{HOST}:{side.port}",
         stdin=asyncio.subprocess.DEVNULL,

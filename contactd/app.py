@@ -27,6 +27,7 @@ from contactd.mail.ledger import SPOOL, spool_reader
 from contactd.mail.listeners import Listener
 from contactd.mail.outgoing import Letterhead, Mails
 from contactd.mail.receiving import Receiving
+from contactd.mail.scanning import Scanning
 from contactd.mail.templates import read_letters
 from contactd.mail.workers import Parsers
 from contactd.metrics import LOOP_LAG
@@ -370,6 +371,7 @@ def _mail_intake(  # noqa: PLR0913 - the composition root's words
             own_addresses=[*smtp.mailboxes, *filter(None, [settings.mail.sender])],
             nameserver=smtp.nameserver,
         ),
+        scanning=Scanning(smtp),
         receive=receive,
         known=known,
         key=keys.signing,

@@ -250,9 +250,14 @@ class SmtpSettings(Section):
         (), description="programs that may log in (AUTH), with TLS only; people do not"
     )
     nameserver: str = Field(
-        "", pattern=r"^([0-9a-fA-F.:]+)?$",
-        description="address of a DNS server for SPF, DKIM and DMARC; empty: nothing is checked",
+        "", pattern=r"^(system|[0-9a-fA-F.:\[\]]+)?$",
+        description="DNS server for SPF, DKIM and DMARC, or system; empty: nothing is checked",
     )  # fmt: skip
+    clamd: str = Field("", description="HOST:PORT or socket of clamd; empty: no virus scanner")
+    rspamd: str = Field("", description="URL of rspamd's normal worker; empty: no spam filter")
+    rspamd_password: SecretStr = Field(SecretStr(""))
+    rspamd_password_file: SecretFile | None = Field(None, description="file whose first line it is")
+    scan_timeout_s: Seconds = Field(10, description="then a mail counts as unscanned")
     max_message_bytes: int = Field(36 << 20, ge=1 << 16, le=1 << 30, description="RFC 1870 SIZE")
     max_recipients: int = Field(100, ge=1, le=1000, description="of one mail (RFC 5321: 100)")
     max_connections: int = Field(500, ge=1, le=10_000)
@@ -270,6 +275,8 @@ class SmtpSettings(Section):
             raise ValueError("certificate_file and key_file belong together")
         if (self.require_tls or self.submitters) and self.certificate_file is None:
             raise ValueError("require_tls and submitters need certificate_file and key_file")
+        secret = _secret_from(self.rspamd_password_file, self.rspamd_password)
+        object.__setattr__(self, "rspamd_password", secret)
         return self
 
 

@@ -46,9 +46,9 @@ postfix() {
   fi
   needs_root postfix
   step postfix "Debian's packages postfix and swaks"
-  local denies=/usr/sbin/policy-rc.d ours=no
+  local denies=/usr/sbin/policy-rc.d
   if [ ! -e "$denies" ]; then # so that dpkg starts no daemon
-    ours=yes
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     printf '#!/bin/sh\nexit 101\n' >"$denies"
     chmod 755 "$denies"
   fi
@@ -56,7 +56,6 @@ postfix() {
   quietly postfix apt-get update -qq -o DPkg::Lock::Timeout=300
   quietly postfix env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 \
     --no-install-recommends postfix swaks
-  if [ "$ours" = yes ]; then rm -f "$denies"; fi
   echo /usr/sbin
 }
 

@@ -15,6 +15,7 @@ NAME_LIMIT: Final = 200  # characters
 _SPECIAL: Final = re.compile(r'[\\"()<>,;:]')
 _AROUND: Final = re.compile(r" ?([@.]) ?")
 _IN_COMMENT: Final = re.compile(r"[()\\]")
+_QUOTED_LOCAL: Final = re.compile(r'"[^"]{1,200}"@[^\s<>()",;:@]{1,255}')
 _BARE: Final = re.compile(r"[^\s<>()\",;:]{1,128}@[^\s<>()\",;:@]{1,255}")
 
 
@@ -160,6 +161,8 @@ def _without_route(text: str, comments: list[str], hint: str) -> tuple[str, str,
         compact = _AROUND.sub(r"\1", " ".join(text.split()))
         if "@" in compact and not re.search(r"[ \t\r\n]", compact):
             return compact, "", True
+    if (quoted := _QUOTED_LOCAL.fullmatch(text.strip())) is not None:
+        return quoted[0], "", True
     line, sure = charsets.header_text(text, hint)
     found = _BARE.search(line[: charsets.VALUE_LIMIT])
     if found is not None:

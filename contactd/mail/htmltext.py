@@ -447,6 +447,8 @@ class _Tree:
 
     def open(self, tag: _Tag) -> None:
         name = tag.name
+        if name in RAW and self._odd:
+            self._odd += ODD_LIMIT  # inside SVG it is an element like any other
         self._odd += name in _ODD
         if name in VOID or name in RAW or name in _ODD or name in _ONCE:
             return

@@ -70,10 +70,15 @@ class _Reading:
 
 
 def parse(
-    raw: bytes, *, own_addresses: Collection[str] = frozenset(), hint: str = DEFAULT_CHARSET
+    raw: bytes,
+    *,
+    own_addresses: Collection[str] = frozenset(),
+    reverse_path: str | None = None,
+    hint: str = DEFAULT_CHARSET,
 ) -> Parsed:
     """Return what a mail says; never raises.
 
+    `reverse_path` is the envelope's, "" for <>; None: nobody knows.
     `own_addresses`, lower-case, are those we write from: a mail from one came back. `hint` is the
     charset of bytes that nobody declared, if that makes plausible text.
     """
@@ -85,27 +90,24 @@ def parse(
     text, html = _joined(sayings)
     parsed = _with_headers(root, reading)
     html = _shown(html, reading)
-    kind = _kind(root, parsed, own_addresses)
+    kind = machines.recognise(root.message, reverse_path=reverse_path)
+    if kind is Kind.PERSON and parsed.sender.address in own_addresses:
+        kind = Kind.OWN
     if not text.strip() and reading.calendars:
         text = "\n".join(filter(None, map(invitations.line, reading.calendars)))
     text = _cut(text.strip("\n").rstrip(), notes)
     return replace(
         parsed,
         kind=kind,
-        bounce=None if kind in _NO_BOUNCE else bounces.read(root.message),
+        bounce=None
+        if kind in _NO_BOUNCE
+        else bounces.read(root.message, reverse_path=reverse_path),
         text=text,
         folds=quotes.folds(text),
         html=html,
         parts=tuple(_inlined(reading.parts, html)),
         notes=frozenset(notes),
     )
-
-
-def _kind(root: Entity, parsed: Parsed, own_addresses: Collection[str]) -> Kind:
-    kind = machines.recognise(root.message)
-    if kind is Kind.PERSON and parsed.sender.address in own_addresses:
-        return Kind.OWN
-    return kind
 
 
 def _first_charset(root: Entity) -> str:

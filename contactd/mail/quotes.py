@@ -124,6 +124,7 @@ _ADDRESS: Final = re.compile(r"[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+")
 _DATED: Final = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:,?\s+\d{1,2}:\d{2}(?::\d{2})?)?(?:\s+(?:GMT|UTC)\S*)?"
     r"[ ,]+[^:\n]{2,200}(?:<\s*[^<>\s]+@[^<>\s]+>\s*:?|:)\s*\Z"
+    r"|\d{4}年\d{1,2}月\d{1,2}日[^:\n]{0,20}\d{1,2}:\d{2}\s[^:\n]{2,200}<[^<>@\s]+@[^<>@\s]+>\s*:\s*\Z"
     r"|\d{4}-\d{1,2}-\d{1,2}\s+\d{1,2}:\d{2}\s+(?:GMT|UTC)\S*\s+\S.{0,100}\Z"
 )
 
@@ -301,6 +302,8 @@ def _fields_end(lines: Sequence[str], at: int) -> int | None:
             if blanks > 1 or {"date", "subject"} <= kinds:
                 break
             continue
+        if number - at > 6 and len(kinds) < 2:
+            break
         meaning = _meaning(lines[number])
         if meaning is None:
             strange += 1  # a long value goes on here
@@ -327,6 +330,7 @@ def _meaning(line: str) -> str | None:
 
 def _quotes(blocks: Sequence[_Block]) -> Iterator[tuple[int, int]]:
     """Yield the lines to fold, (first, after), in order; they may touch."""
+    last = max(index for index, block in enumerate(blocks) if block.kind is not _Kind.BLANK)
     said = False  # whether somebody said something new above
     number = 0
     is_open_above = False  # a quote without marks began above: where it ends, nobody knows
@@ -348,7 +352,10 @@ def _quotes(blocks: Sequence[_Block]) -> Iterator[tuple[int, int]]:
                 is_open_above = True
             case _Kind.QUOTED:
                 after = _quoted_after(blocks, number)
-                if _stands_for_itself(blocks, number, after):
+                # At the end it repeats what everybody has; a few lines in between are what an
+                # answer refers to.
+                lines = blocks[after - 1].after - block.first
+                if after > last or lines >= LONG_QUOTE:
                     yield block.first, blocks[after - 1].after
                 number = after
                 continue
@@ -366,15 +373,6 @@ def _quoted_after(blocks: Sequence[_Block], number: int) -> int:
         elif blocks[index].kind is not _Kind.BLANK:
             break
     return after
-
-
-def _stands_for_itself(blocks: Sequence[_Block], first: int, after: int) -> bool:
-    """Return whether quoted lines without an attribution are folded.
-
-    At the end they repeat what everybody has; in between a few are what an answer refers to.
-    """
-    below = any(block.kind is not _Kind.BLANK for block in blocks[after:])
-    return not below or blocks[after - 1].after - blocks[first].first >= LONG_QUOTE
 
 
 def _merged(ranges: list[tuple[int, int]], blocks: Sequence[_Block]) -> list[tuple[int, int]]:

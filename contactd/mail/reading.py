@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -37,13 +37,21 @@ class Belongs:
     about: str = ""  # ref of a notification
 
 
-def contact_of(
-    read: Read, *, external_id: str, received_at: datetime, mailbox: str, belongs: Belongs
+def contact_of(  # noqa: PLR0913 - what is known of a mail
+    read: Read,
+    *,
+    external_id: str,
+    received_at: datetime,
+    mailbox: str,
+    belongs: Belongs,
+    scanned: Mapping[str, str],
 ) -> Contact:
-    """Return the contact of a mail that came to `mailbox`."""
-    is_person = read.kind is Writer.PERSON
+    """Return the contact of a mail that came to `mailbox`; `scanned` is of `scanning`."""
+    is_bulk = read.kind is Writer.PERSON and scanned.get("spam") == "spam"
+    writer = Writer.LIST if is_bulk else read.kind
+    is_person = writer is Writer.PERSON
     facts = MailFacts(
-        writer=read.kind,
+        writer=writer,
         subject=read.subject,
         message_id=read.message_id,
         references=tuple(_nearest_first(read)),
@@ -52,7 +60,7 @@ def contact_of(
         proved=belongs.ticket,
         mentioned=tuple(mentioned(read.subject)),
         forged=read.verdict.dmarc == "fail",
-        checks=_checks(read),
+        checks={**_checks(read), **scanned},
         folds=read.folds,
         notes=tuple(sorted(note.value for note in read.notes)),
         reply=asked(read.text, read.folds) if is_person else "",

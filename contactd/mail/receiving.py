@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
@@ -13,6 +13,8 @@ from contactd.errors import TemporaryFailure
 from contactd.log import bound, get_logger
 from contactd.mail import ledger, ours
 from contactd.mail.reading import Belongs, contact_of
+from contactd.mail.scanners import Mail
+from contactd.mail.scanning import Scanning
 from contactd.mail.spool import Envelope, Receipt, SpoolReader
 from contactd.mail.worker import Origin, Read
 from contactd.mail.workers import Parsers
@@ -56,6 +58,7 @@ class _Figures:
     filed: int = 0
     in_hand: int = 0
     fault: str = ""
+    damaged: list[str] = field(default_factory=list)
 
 
 class Receiving:
@@ -69,6 +72,7 @@ class Receiving:
         *,
         spool: SpoolReader,
         parsers: Parsers,
+        scanning: Scanning,
         receive: Callable[[Contact], Awaitable[Filed]],
         known: Known,
         key: Callable[[], Awaitable[bytes]],
@@ -79,6 +83,7 @@ class Receiving:
         self._settings = settings
         self._spool = spool
         self._parsers = parsers
+        self._scanning = scanning
         self._receive = receive
         self._known = known
         self._key = key
@@ -97,7 +102,11 @@ class Receiving:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Read and file inside the block; what is in hand is finished on leaving."""
-        async with self._parsers.running(), asyncio.TaskGroup() as tasks:
+        async with (
+            self._parsers.running(),
+            self._scanning.running(),
+            asyncio.TaskGroup() as tasks,
+        ):
             reading = tasks.create_task(self._read(), name="mail")
             balancing = tasks.create_task(self._balance(), name="mail-ledger")
             try:
@@ -110,14 +119,19 @@ class Receiving:
 
     def health(self) -> list[Health]:
         figures = self._figures
-        detail = f"mails are accepted but not filed: {figures.fault}" if figures.fault else ""
+        faults = [f"mails are accepted but not filed: {figures.fault}"] if figures.fault else []
+        faults += filter(None, [self._spool.fault])
+        if figures.damaged:
+            faults.append(
+                f"the disk has lost accepted mail: see {', '.join(figures.damaged)} in the spool"
+            )
         own = Health(
-            component="mail-intake",
-            state=HealthState.DEGRADED if figures.fault else HealthState.UP,
-            detail=detail,
+            component="intake",
+            state=HealthState.DEGRADED if faults else HealthState.UP,
+            detail="; ".join(faults),
             figures={"filed": figures.filed, "in_hand": figures.in_hand},
         )
-        return [own, *self._parsers.health()]
+        return [own, *self._parsers.health(), *self._scanning.health()]
 
     # Reading
 
@@ -170,8 +184,19 @@ class Receiving:
             TemporaryFailure: nothing was filed; the mail stays in the spool.
         """
         envelope = receipt.envelope
-        read = await self._parsers.read(
-            receipt.path, receipt.offset, receipt.length, _origin(envelope)
+        origin = _origin(envelope)
+        mail = Mail(
+            path=receipt.path,
+            offset=receipt.offset,
+            length=receipt.length,
+            origin=origin,
+            recipients=envelope.recipients,
+        )
+        read, scanned = await asyncio.gather(
+            self._parsers.read(
+                receipt.path, receipt.offset, receipt.length, origin, envelope.reverse_path
+            ),
+            self._scanning.checks(mail),
         )
         external_id = ledger.id_of(self._settings.name, receipt.digest)
         if not read.message_id:
@@ -182,6 +207,7 @@ class Receiving:
             received_at=envelope.received_at,
             mailbox=self._mailbox(envelope.recipients),
             belongs=await self._belongs(read, envelope),
+            scanned=scanned,
         )
         await self._receive(contact)
 
@@ -221,6 +247,7 @@ class Receiving:
             today = self._clock.now().astimezone(self._zone).date()
             for day in (today - timedelta(days=1), today):
                 try:
+                    self._figures.damaged = await asyncio.to_thread(lambda: self._spool.damaged)
                     outside = await self._accepted(day)
                     await self._settle(day, self._settings.name, outside, Medium.MAIL, ledger.YOUNG)
                 except (TemporaryFailure, OSError) as failure:

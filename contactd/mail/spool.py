@@ -42,6 +42,7 @@ GROUP_BYTES: Final = 32 << 20  # of mails that wait for the same sync
 GROUP_MAILS: Final = 300  # three pieces each: IOV_MAX of Linux is 1,024
 CHUNK: Final = 1 << 20  # of what a reader has in memory at a time
 SUFFIX: Final = ".mail"
+DAMAGED: Final = ".damaged"  # is not read any more
 
 _MAGIC: Final = b"contactd spool 1"
 _MARK: Final = struct.Struct(">Q")
@@ -324,6 +325,7 @@ class _Read:
     path: Path
     next: int = _BEGINNING  # offset of the first record that was not handed out
     complete: bool = False  # nothing more will come
+    damaged: bool = False  # what a writer called durable cannot be read: the disk has lost it
     records: dict[int, Accepted] = field(default_factory=dict)  # of those handed out
     pending: set[int] = field(default_factory=set)  # those that are not done
 
@@ -349,6 +351,11 @@ class SpoolReader:
     def fault(self) -> str:
         """Why finished segments could not be put away the last time; "": they were."""
         return self._fault
+
+    @property
+    def damaged(self) -> list[str]:
+        """The segments of which mail was accepted that cannot be read any more. Blocks."""
+        return sorted(path.name for path in self._folder.glob(f"*{DAMAGED}"))
 
     @property
     def pending(self) -> int:
@@ -414,13 +421,15 @@ class SpoolReader:
             if segment.complete and not segment.pending:
                 try:
                     self._book_all(segment)
-                    segment.path.unlink(missing_ok=True)
+                    _put_away(segment)
                 except OSError as error:
                     self._fault = f"cannot write to {self._accepted}: {error.strerror}"
                     log.warning("spool.not_put_away", segment=segment.stem, reason=error.strerror)
                     return
                 del self._segments[name]
                 self._fault = ""
+                if segment.damaged:
+                    log.error("spool.damaged", segment=segment.stem, at=segment.next)
 
     def _book(self, day: date) -> Path:
         return self._accepted / f"{day:%Y-%m-%d}.log"
@@ -438,6 +447,14 @@ def digest_of(raw_sha256: str, recipients: Sequence[str]) -> str:
     """Return what is equal for the same mail to the same recipients, and for no other."""
     everybody = "\n".join(sorted(each.lower() for each in recipients))
     return f"{raw_sha256[:40]}-{hashlib.sha256(everybody.encode()).hexdigest()[:8]}"
+
+
+def _put_away(segment: _Read) -> None:
+    """Delete a segment, or keep what an operator may still save of it. Raises OSError."""
+    if segment.damaged:
+        segment.path.rename(segment.path.with_suffix(DAMAGED))
+    else:
+        segment.path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -505,7 +522,8 @@ def _read_more(segment: _Read, limit: int | None) -> list[Receipt]:
     found: list[Receipt] = []
     with segment.path.open("rb", buffering=0) as file:
         grows = not _lock(file.fileno())
-        end = _durable(file.fileno(), grows)
+        size, mark = _durable(file.fileno())
+        end = min(size, mark) if grows else size
         while limit is None or len(found) < limit:
             receipt = _receipt(file.fileno(), segment, end)
             if receipt is None:
@@ -515,6 +533,7 @@ def _read_more(segment: _Read, limit: int | None) -> list[Receipt]:
     if segment.complete and segment.next < end:
         # A writer was killed, or lost its disk, in the middle of a mail: nobody has its 250.
         log.warning("spool.rest_left_out", segment=segment.stem, bytes=end - segment.next)
+        segment.damaged = segment.next < mark
     return found
 
 
@@ -527,14 +546,14 @@ def _lock(file: int) -> bool:
     return True
 
 
-def _durable(file: int, grows: bool) -> int:
-    """Return where to stop reading: the mark, or the end of a segment that grows no more."""
+def _durable(file: int) -> tuple[int, int]:
+    """Return how long a segment is, and how much of it its writer has called durable."""
     size = os.fstat(file).st_size
     beginning = os.pread(file, _BEGINNING, 0)
     if beginning[: len(_MAGIC)] != _MAGIC or len(beginning) < _BEGINNING:
-        return 0
+        return 0, 0
     mark: int = _MARK.unpack_from(beginning, len(_MAGIC))[0]
-    return min(size, mark) if grows else size
+    return size, mark
 
 
 def _receipt(file: int, segment: _Read, end: int) -> Receipt | None:

@@ -135,6 +135,7 @@ class Span:
     path: str
     offset: int
     length: int
+    reverse_path: str | None = None  # "" is <>; None: nobody knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,7 +395,9 @@ def _opened(span: Span, orders: Orders, parse: ParseMail) -> _Opened | Answer:
     """Return a parsed mail, or why there is none; the boundary of what parsing can do."""
     try:
         raw = _raw(span)
-        return _Opened(raw, parse(raw, own_addresses=frozenset(orders.own_addresses)))
+        own = frozenset(orders.own_addresses)
+        parsed = parse(raw, own_addresses=own, reverse_path=span.reverse_path)
+        return _Opened(raw, parsed)
     except Exception as error:
         return _failure(error)
 

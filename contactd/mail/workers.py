@@ -81,11 +81,17 @@ class _Job:
     path: Path
     offset: int
     length: int
+    reverse_path: str | None
     read: asyncio.Future[Read] = field(repr=False)
     is_alone: bool = False  # it is not read together with others again
 
     def span(self) -> Span:
-        return Span(path=str(self.path), offset=self.offset, length=self.length)
+        return Span(
+            path=str(self.path),
+            offset=self.offset,
+            length=self.length,
+            reverse_path=self.reverse_path,
+        )
 
     def finish(self, read: Read) -> None:
         if not self.read.done():
@@ -231,7 +237,7 @@ class Judges:
         detail = (
             f"{self._fault}: no verdicts on senders; see smtp.nameserver" if self._fault else ""
         )
-        return [Health(component="mail-verdicts", state=state, detail=detail * bool(self._fault))]
+        return [Health(component="verdicts", state=state, detail=detail * bool(self._fault))]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -407,22 +413,31 @@ class Parsers:
             "unreadable": self._unreadable,
         }
         detail = f"{self._fault}; see the log and the machine's memory" if self._fault else ""
-        own = Health(component="mail-parsers", state=state, detail=detail, figures=figures)
+        own = Health(component="parsers", state=state, detail=detail, figures=figures)
         return [own, *self._judges.health()]
 
     async def read(
-        self, path: Path, offset: int, length: int, origin: Origin | None = None
+        self,
+        path: Path,
+        offset: int,
+        length: int,
+        origin: Origin | None = None,
+        reverse_path: str | None = None,
     ) -> Read:
         """Return what the mail says that is `length` bytes from `offset` of `path`.
 
-        Its files are durable when this returns.
+        Its files are durable when this returns. With an `origin` the sender is judged;
+        `reverse_path` is the envelope's, if nobody else is known.
 
         Raises:
             TemporaryFailure: the disk or this machine cannot do it now; nothing is lost.
         """
         if not self._is_running:
             raise TemporaryFailure("mails are not being read")
-        job = _Job(path, offset, length, asyncio.get_running_loop().create_future())
+        if origin is not None:
+            reverse_path = origin.reverse_path
+        answer: asyncio.Future[Read] = asyncio.get_running_loop().create_future()
+        job = _Job(path, offset, length, reverse_path, answer)
         self._open.add(job)
         try:
             self._first.append(job)

@@ -119,6 +119,7 @@ class TicketPage:
             now=now,
             person=detail.requester,
             pieces=pieces,
+            infected=infected,
             site=_site_name(site, language),
             teller=teller,
             ticket=detail.ticket,
@@ -188,6 +189,12 @@ def pieces(contact: ContactView) -> Iterator[tuple[str, bool]]:
         yield contact.text[start:stop].strip("\r\n"), True
         end = stop
     yield contact.text[end:].strip("\r\n"), False
+
+
+def infected(contact: ContactView) -> bool:
+    """Return whether a scanner has found a virus in a mail."""
+    said = contact.mail.checks.get("virus", "") if contact.mail is not None else ""
+    return said not in ("", "clean", "unscanned")
 
 
 def _folded(

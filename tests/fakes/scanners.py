@@ -93,7 +93,7 @@ class FakeRspamd:
     asked: list[tuple[list[tuple[str, str]], bytes]] = field(default_factory=list)
 
     async def check(self, request: web.Request) -> web.StreamResponse:
-        if self.instead is not None:
+        if self.instead is not None and request.path == "/checkv2":
             return await self.instead(request)
         self.asked.append(([*request.headers.items()], await request.read()))
         body = json.dumps(self.answer).encode() if self.says is None else self.says
@@ -105,6 +105,7 @@ async def fake_rspamd() -> AsyncIterator[FakeRspamd]:
     rspamd = FakeRspamd()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/checkv2", rspamd.check)
+    app.router.add_get("/elsewhere", rspamd.check)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:

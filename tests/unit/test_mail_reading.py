@@ -16,13 +16,16 @@ FULL_WIDTH = {ord("0") + digit: ord("０") + digit for digit in range(10)}
 RAW = Stored(sha256="a" * 64, size_bytes=3, media_type="message/rfc822", name="message.eml")
 
 
-def contact(read: Read, belongs: Belongs | None = None) -> Contact:
+def contact(
+    read: Read, belongs: Belongs | None = None, scanned: dict[str, str] | None = None
+) -> Contact:
     return contact_of(
         read,
         external_id="mail-1",
         received_at=NOW,
         mailbox="support@desk.cn",
         belongs=belongs or Belongs(),
+        scanned=scanned or {},
     )
 
 
@@ -116,3 +119,13 @@ def test_a_bounce_names_who_was_not_reached_and_answers_the_mail_that_came_back(
     quoted = contact(Read(raw=RAW, kind=Kind.PERSON, bounce=bounce))
     assert quoted.mail is not None
     assert quoted.mail.undelivered == (), "somebody writes about a bounce"
+
+
+def test_spam_is_bulk_and_a_virus_is_named() -> None:
+    made = contact(Read(raw=RAW, text="OK"), scanned={"spam": "spam", "virus": "Eicar"})
+    assert made.mail is not None
+    assert (made.mail.writer, made.mail.reply) == (Kind.LIST, "")
+    assert made.mail.checks["virus"] == "Eicar"
+    bounce = contact(Read(raw=RAW, kind=Kind.BOUNCE), scanned={"spam": "spam"})
+    assert bounce.mail is not None
+    assert bounce.mail.writer is Kind.BOUNCE

@@ -165,7 +165,7 @@ async def test_not_solved_reopens_with_what_is_still_wrong(reader: Reader) -> No
     assert "我们会继续处理" in html
     (reopened,) = await reader.desk.journal(ticket, "reopened")
     assert dict(reopened.body) == {"how": "mail", "note": "还是卡纸\n第二页"}
-    assert reader.desk.told()[-1] == ("wang", Medium.MAIL, Reason.REOPENED)
+    assert reader.desk.told()[-1] == ("li", Medium.MAIL, Reason.REOPENED), "one above wang"
 
 
 async def test_a_note_has_an_end(reader: Reader) -> None:

@@ -219,7 +219,7 @@ async def _cut(request: web.Request) -> web.StreamResponse:
 
 
 async def _elsewhere(request: web.Request) -> web.StreamResponse:
-    raise web.HTTPFound("/checkv2")
+    raise web.HTTPFound("/elsewhere")
 
 
 async def _broken(request: web.Request) -> web.StreamResponse:
@@ -235,6 +235,8 @@ async def test_an_rspamd_that_fails_costs_its_result_only(tmp_path: Path, fault:
         assert await scanner.scan(mail(tmp_path, b"x")) == Spam(state=State.UNSCANNED)
         assert time.monotonic() - began < 1.5
         assert scanner.health()[0].state is HealthState.DEGRADED
+        assert ("too long" in scanner.health()[0].detail) == (fault is _endless)
+        assert not rspamd.asked
         rspamd.instead = None
         assert (await scanner.scan(mail(tmp_path, b"x"))).state is State.CLEAN
 

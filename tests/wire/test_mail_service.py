@@ -357,6 +357,16 @@ async def test_two_machines_that_answer_each_mail_stop_after_one_confirmation(
         assert len(here.told(ZHANG)) == 1
 
 
+async def test_a_mail_from_nobody_is_a_machines_and_is_not_answered(tmp_path: Path) -> None:
+    """The reverse-path <> is in the envelope alone (RFC 5321 section 4.5.5)."""
+    async with desk(tmp_path) as here:
+        await here.send(written("打印机"), sender="")
+        (contact,) = await here.contacts(1)
+        assert contact["mail"]["writer"] == "auto"
+        await here.received(WANG, "page")
+        assert here.told(ZHANG) == []
+
+
 async def test_a_bounce_of_our_mail_marks_the_message_and_wakes_nobody(tmp_path: Path) -> None:
     async with desk(tmp_path) as here:
         await here.send(written("打印机"))

@@ -49,7 +49,7 @@ import os, sys, time
 from contactd.mail import worker
 from contactd.mail.parsed import Kind, Mailbox, Parsed, Part
 
-def parse(raw, *, own_addresses=frozenset()):
+def parse(raw, *, own_addresses=frozenset(), reverse_path=None):
     word = raw.partition(b"\\r\\n\\r\\n")[2].strip()
     if word == b"hang":
         time.sleep(60)
@@ -636,7 +636,7 @@ def test_a_file_is_durable_before_it_has_its_name_and_its_name_before_it_is_told
     sync, rename = os.fsync, Path.replace
 
     def note_sync(descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         done.append("folder" if path.is_dir() else "file")
         sync(descriptor)
 
