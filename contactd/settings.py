@@ -7,6 +7,7 @@ Sources, later wins: the TOML file, files in the secrets folder, the environment
 
 import os
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from zoneinfo import available_timezones
@@ -209,6 +210,13 @@ class MailSettings(Section):
         return self
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value, strict=False))
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a network, e.g. 10.0.0.0/8 or 192.0.2.25") from error
+
+
 _MAILBOX = r"^[A-Za-z0-9_.!#$%&'*/=?^`{|}~-]+@[A-Za-z0-9.-]+$"
 
 
@@ -253,6 +261,9 @@ class SmtpSettings(Section):
         "", pattern=r"^(system|[0-9a-fA-F.:\[\]]+)?$",
         description="DNS server for SPF, DKIM and DMARC, or system; empty: nothing is checked",
     )  # fmt: skip
+    relays: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (), description="networks of our own mail servers in front: their SPF says nothing"
+    )
     clamd: str = Field("", description="HOST:PORT or socket of clamd; empty: no virus scanner")
     rspamd: str = Field("", description="URL of rspamd's normal worker; empty: no spam filter")
     rspamd_password: SecretStr = Field(SecretStr(""))

@@ -21,9 +21,8 @@ from bench.corpus.marks import Case, Judged, Passage
 from bench.corpus.words import as_sent
 from contactd.errors import TemporaryFailure
 from contactd.mail.listeners import Listener
-from contactd.mail.parsed import Parsed, Part
+from contactd.mail.parsed import Parsed, Part, Read
 from contactd.mail.spool import Receipt, SpoolReader
-from contactd.mail.worker import Read
 from contactd.mail.workers import Parsers
 from contactd.settings import SmtpSettings
 from contactd.store.blobs import Blobs

@@ -450,22 +450,25 @@ class _Tree:
         if name in RAW and self._odd:
             self._odd += ODD_LIMIT  # inside SVG it is an element like any other
         self._odd += name in _ODD
-        if name in VOID or name in RAW or name in _ODD or name in _ONCE:
+        if name in _ALONE:
             return
         if name in _CELLS:
             self._open_cell(name)
             return
+        self._make_room(name)
+        key = f"{name} {sorted(tag.attributes.items())}"[:1000] if name in FORMATTING else ""
+        self._open.append(_Open(name, key))
+
+    def _make_room(self, name: str) -> None:
+        """Close what `name` ends by beginning."""
         if name in _CLOSES_P:
             self._close_to("p", _SCOPE | {"button"})
-        if name in _ITEMS:
-            for item in _ITEMS[name]:
-                self._close_to(item, _SPECIAL - _ITEMS[name] - {"address", "div", "p"})
-        elif name == "option" and self._open and self._open[-1].name == "option":
+        for item in _ITEMS.get(name, ()):
+            self._close_to(item, _SPECIAL - _ITEMS[name] - {"address", "div", "p"})
+        if name == "option" and self._open and self._open[-1].name == "option":
             self._open.pop()
         elif name in {"a", "nobr"}:
             self._close_format(name)
-        key = f"{name} {sorted(tag.attributes.items())}"[:1000] if name in FORMATTING else ""
-        self._open.append(_Open(name, key))
 
     def close(self, name: str) -> None:
         if name in _CELLS:
@@ -529,7 +532,7 @@ class _Tree:
                 return
 
 
-_ONCE: Final = frozenset({"html", "head", "body"})
+_ALONE: Final = VOID | RAW | _ODD | {"html", "head", "body"}
 _MARKED: Final = frozenset({"td", "th", "caption"})
 _TABLE_SCOPE: Final = frozenset({"table", "html", "template"})
 _SPECIAL: Final = _SCOPE | BLOCKS | _CELLS | {"button"}

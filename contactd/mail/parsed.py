@@ -7,7 +7,10 @@ from enum import StrEnum
 
 from contactd.tickets.contact import Writer as Kind
 
-__all__ = ["Bounce", "Failed", "Kind", "Mailbox", "Note", "Parsed", "Part"]
+__all__ = [
+    "Bounce", "Failed", "Kind", "Mailbox", "Note", "Origin", "Parsed", "Part", "Read", "Stored",
+    "Verdict",
+]  # fmt: skip
 
 
 class Note(StrEnum):
@@ -84,3 +87,65 @@ class Parsed:
     html: str = ""
     parts: Sequence[Part] = ()
     notes: frozenset[Note] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who handed a mail over, in SMTP's words. `reverse_path` is "" for <>."""
+
+    peer: str  # IP address
+    helo: str
+    reverse_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What SPF, DKIM and DMARC say, in the words of RFC 8601 section 2.7.
+
+    `aligned`: the domain in From is proven, by SPF or by a signature (RFC 7489 section 3.1), be
+    there a DMARC policy or not. Only then is the sender who the mail says.
+    """
+
+    spf: str = "none"
+    dkim: str = "none"
+    dkim_domains: tuple[str, ...] = ()  # whose signatures are good
+    dmarc: str = "none"
+    policy: str = ""  # of DMARC: none, quarantine or reject; "": no record
+    from_domain: str = ""
+    aligned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A file of a mail as it is kept: below its SHA-256 (hexadecimal)."""
+
+    sha256: str
+    size_bytes: int
+    media_type: str
+    name: str
+    content_id: str = ""
+    is_inline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A mail as `Parsed` has it, its parts and its raw bytes kept as files."""
+
+    raw: Stored
+    subject: str = ""
+    sender: Mailbox = Mailbox(address="")
+    reply_to: tuple[Mailbox, ...] = ()
+    to: tuple[Mailbox, ...] = ()
+    cc: tuple[Mailbox, ...] = ()
+    date: datetime | None = None
+    message_id: str = ""
+    in_reply_to: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    kind: Kind = Kind.PERSON
+    bounce: Bounce | None = None
+    text: str = ""
+    folds: tuple[tuple[int, int], ...] = ()
+    html: str = ""
+    stored: tuple[Stored, ...] = ()
+    notes: frozenset[Note] = frozenset()
+    verdict: Verdict = Verdict()

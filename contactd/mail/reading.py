@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from contactd.mail.parsed import Note
-from contactd.mail.worker import Read, Stored
+from contactd.mail.parsed import Note, Read, Stored
 from contactd.tickets.contact import (
     Blob,
     Contact,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from ipaddress import ip_address, ip_network
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
@@ -12,11 +13,11 @@ from contactd.clock import Clock
 from contactd.errors import TemporaryFailure
 from contactd.log import bound, get_logger
 from contactd.mail import ledger, ours
+from contactd.mail.parsed import Origin, Read
 from contactd.mail.reading import Belongs, contact_of
 from contactd.mail.scanners import Mail
 from contactd.mail.scanning import Scanning
 from contactd.mail.spool import Envelope, Receipt, SpoolReader
-from contactd.mail.worker import Origin, Read
 from contactd.mail.workers import Parsers
 from contactd.service import Health, HealthState
 from contactd.settings import SmtpSettings
@@ -184,7 +185,7 @@ class Receiving:
             TemporaryFailure: nothing was filed; the mail stays in the spool.
         """
         envelope = receipt.envelope
-        origin = _origin(envelope)
+        origin = _origin(envelope, self._settings.relays)
         mail = Mail(
             path=receipt.path,
             offset=receipt.offset,
@@ -267,8 +268,16 @@ async def _first_of(event: asyncio.Event, seconds: float) -> None:
         pass
 
 
-def _origin(envelope: Envelope) -> Origin | None:
-    """Return who handed the mail over; None for LMTP: the server in front knows who it was."""
-    if envelope.protocol == "LMTP" or envelope.submitter:
+def _origin(envelope: Envelope, relays: Iterable[str]) -> Origin | None:
+    """Return who handed the mail over; None if it was a server of ours, which knows who it was."""
+    if envelope.protocol == "LMTP" or envelope.submitter or _is_in(envelope.peer, relays):
         return None
     return Origin(peer=envelope.peer, helo=envelope.helo, reverse_path=envelope.reverse_path)
+
+
+def _is_in(peer: str, networks: Iterable[str]) -> bool:
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    return any(address in ip_network(network) for network in networks)

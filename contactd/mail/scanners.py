@@ -21,7 +21,7 @@ import aiohttp
 
 from contactd.errors import ContactdError, TemporaryFailure
 from contactd.log import get_logger
-from contactd.mail.worker import Origin
+from contactd.mail.parsed import Origin
 from contactd.service import Health, HealthState
 
 log = get_logger()

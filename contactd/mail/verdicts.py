@@ -32,14 +32,13 @@ from dkim.util import parse_tag_value  # type: ignore[import-untyped]
 from publicsuffixlist import PublicSuffixList
 
 from contactd.errors import PermanentFailure, TemporaryFailure
+from contactd.mail.parsed import Origin, Verdict
 from contactd.mail.spf_check import Resolve, spf_result
 from contactd.mail.worker import (
     CHUNK,
     Judged,
     Judgement,
     Orders,
-    Origin,
-    Verdict,
     adapter,
     limit_process,
     read_frame,

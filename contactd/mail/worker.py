@@ -32,7 +32,15 @@ from typing import Any, BinaryIO, Final
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from contactd.mail.parsed import Bounce, Kind, Mailbox, Note, Parsed, Part
+from contactd.mail.parsed import (
+    Mailbox,
+    Origin,
+    Parsed,
+    Part,
+    Read,
+    Stored,
+    Verdict,
+)
 
 LARGEST_FRAME: Final = 16 << 20  # bytes; the longest text and HTML that are shown are far below
 NICENESS: Final = 5  # the daemon answers people meanwhile
@@ -44,7 +52,6 @@ _FILE_ROOM: Final = 64 << 20  # bytes; a part may be larger than the mail when i
 _SYNCERS: Final = 8  # threads; they only wait
 _STACK_BYTES: Final = 1 << 18
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
-_NOBODY: Final = Mailbox(address="")
 _SURROGATES: Final = dict.fromkeys(range(55296, 57344), "�")
 # What is wrong with the disk and not with the mail.
 _DISK: Final = frozenset(
@@ -52,68 +59,6 @@ _DISK: Final = frozenset(
 )
 
 ParseMail = Callable[..., Parsed]  # of bytes; with own_addresses=
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Who handed a mail over, in SMTP's words. `reverse_path` is "" for <>."""
-
-    peer: str  # IP address
-    helo: str
-    reverse_path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What SPF, DKIM and DMARC say, in the words of RFC 8601 section 2.7.
-
-    `aligned`: the domain in From is proven, by SPF or by a signature (RFC 7489 section 3.1), be
-    there a DMARC policy or not. Only then is the sender who the mail says.
-    """
-
-    spf: str = "none"
-    dkim: str = "none"
-    dkim_domains: tuple[str, ...] = ()  # whose signatures are good
-    dmarc: str = "none"
-    policy: str = ""  # of DMARC: none, quarantine or reject; "": no record
-    from_domain: str = ""
-    aligned: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A file of a mail as it is kept: below its SHA-256 (hexadecimal)."""
-
-    sha256: str
-    size_bytes: int
-    media_type: str
-    name: str
-    content_id: str = ""
-    is_inline: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """A mail as `Parsed` has it, its parts and its raw bytes kept as files."""
-
-    raw: Stored
-    subject: str = ""
-    sender: Mailbox = _NOBODY
-    reply_to: tuple[Mailbox, ...] = ()
-    to: tuple[Mailbox, ...] = ()
-    cc: tuple[Mailbox, ...] = ()
-    date: datetime | None = None
-    message_id: str = ""
-    in_reply_to: tuple[str, ...] = ()
-    references: tuple[str, ...] = ()
-    kind: Kind = Kind.PERSON
-    bounce: Bounce | None = None
-    text: str = ""
-    folds: tuple[tuple[int, int], ...] = ()
-    html: str = ""
-    stored: tuple[Stored, ...] = ()
-    notes: frozenset[Note] = frozenset()
-    verdict: Verdict = Verdict()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

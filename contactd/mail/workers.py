@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from contactd.errors import ContactdError, TemporaryFailure
 from contactd.log import get_logger
-from contactd.mail.parsed import Kind, Mailbox, Note
+from contactd.mail.parsed import Kind, Mailbox, Note, Origin, Read, Verdict
 from contactd.mail.worker import (
     LARGEST_FRAME,
     UNFINISHED,
@@ -36,11 +36,8 @@ from contactd.mail.worker import (
     Judged,
     Judgement,
     Orders,
-    Origin,
-    Read,
     Request,
     Span,
-    Verdict,
     adapter,
     frame,
     keep_range,

@@ -141,6 +141,7 @@ class News:
 class Telling:
     news: News
     entry: int  # of the journal
+    number: int  # 1, 2, 3, … of the ticket's
     due_at: datetime
 
 
@@ -153,11 +154,12 @@ def next_telling(journal: Iterable[Entry]) -> Telling | None:
     told: News | None = None
     told_at: datetime | None = None
     coming: Telling | None = None
+    number = 1
     for entry in journal:
         if entry.action in _NEW_STATES:
             told, coming = None, None
         elif entry.action == TOLD:
-            told, told_at, coming = _told(entry), entry.at, None
+            told, told_at, coming, number = _told(entry), entry.at, None, number + 1
         elif (news := _news(entry)) is None:
             continue
         elif _has_heard(entry):
@@ -165,7 +167,8 @@ def next_telling(journal: Iterable[Entry]) -> Telling | None:
         elif news == told or _undoes(news, told):
             coming = None
         else:
-            coming = Telling(news=news, entry=entry.seq, due_at=_due_at(news, entry, told_at))
+            due_at = _due_at(news, entry, told_at)
+            coming = Telling(news=news, entry=entry.seq, number=number, due_at=due_at)
     return coming
 
 

@@ -905,7 +905,7 @@ def _inform(work: _Work) -> None:
         "note": news.note,
     }
     work.write(closing.TOLD, SYSTEM, closing.told_body(telling))
-    work.write_to(Reason.PROGRESS, str(telling.entry), facts, {Medium.TEXT, Medium.MAIL})
+    work.write_to(Reason.PROGRESS, str(telling.number), facts, {Medium.TEXT, Medium.MAIL})
 
 
 def _close(work: _Work) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from contactd.routing.escalation import Phase
 from contactd.routing.following import Case
-from contactd.routing.notify import SendState
+from contactd.routing.notify import COURTESIES, SendState
 from contactd.tickets.contact import Medium
 from contactd.tickets.journal import verify
 from tests.stories.crash_plots import BLIND
@@ -145,10 +145,13 @@ _LENGTH: Final = re.compile(r"(?<=solved-.{11}|signed-.{11}|minder-.{11}|closed-
 
 
 def _reached(account: Account, other: Account, ticket: str) -> dict[str, datetime]:
-    """Return when each person was first told of a ticket."""
+    """Return when each person was first told of a ticket, but for what a requester hears unasked:
+    that waits for its medium, and nobody for it.
+    """
     found: dict[str, datetime] = {}
     for each in _certain(account, other):
-        if each.notification.ticket == ticket:
+        note = each.notification
+        if note.ticket == ticket and note.reason not in COURTESIES:
             found.setdefault(each.notification.recipient, each.at)
     return found
 

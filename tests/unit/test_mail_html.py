@@ -144,6 +144,12 @@ def test_sloppy_html_of_real_mails_is_shown() -> None:
     assert safe("<a name=x>" * 20 + "<div><b><p>t</b></p></div>" * 300 + "<li>a" * 300) is not None
 
 
+def test_tags_that_each_paragraph_opens_again_are_counted_outside_of_cells() -> None:
+    tags = [f"<font size={number}>x" for number in range(100)]
+    assert safe("".join(f"<p>{tag}</p>" for tag in tags)) is None
+    assert safe("".join(f"<table><tr><td><p>{tag}</p></table>" for tag in tags)) is not None
+
+
 SOUP = st.lists(
     st.sampled_from(
         ["<script>", "</script>", "<svg>", "<style>", "<img src=", "https://x", "cid:x", "'", '"',

@@ -89,6 +89,7 @@ def test_what_stands_below_a_copied_header_is_folded(header: str) -> None:
         "He wrote: it is broken",
         "------\nTotal: 3\n------\nand more",
         "To: everybody\nSubject: lunch",
+        "Hello\nFrom: the office\nDate: today\nwe cannot print.",
         "error at 10:15:02 in module a > b\n12:00 2026-11-02 x: y",
         "> only a quote",
         "",

@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contactd.mail.parsed import Bounce, Failed, Kind, Mailbox, Note
+from contactd.mail.parsed import Bounce, Failed, Kind, Mailbox, Note, Read, Stored, Verdict
 from contactd.mail.reading import Belongs, asked, contact_of, mentioned
-from contactd.mail.worker import Read, Stored, Verdict
 from contactd.tickets.contact import Contact, Undelivered
 from contactd.tickets.numbers import ticket_number
 

@@ -14,9 +14,9 @@ import pytest
 
 from contactd.errors import PermanentFailure
 from contactd.mail import verdicts
+from contactd.mail.parsed import Origin, Verdict
 from contactd.mail.spf_check import spf_result
 from contactd.mail.verdicts import Source, body_hash, dkim_result, domain_of, header_fields, judge
-from contactd.mail.worker import Origin, Verdict
 from tests.fakes.dns import Zone, ZoneFile
 
 PEER = "198.51.100.7"

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from contactd.mail import scanners
+from contactd.mail.parsed import Origin
 from contactd.mail.scanners import Clamd, Mail, Rspamd, Spam, State, Virus
-from contactd.mail.worker import Origin
 from contactd.service import HealthState
 from tests.fakes.scanners import EICAR, GTUBE_ANSWER, fake_clamd, fake_rspamd
 from tests.fakes.smart_host import stranger

@@ -21,18 +21,8 @@ import pytest
 
 from contactd.errors import TemporaryFailure
 from contactd.mail import worker, workers
-from contactd.mail.parsed import Kind, Mailbox, Note, Parsed
-from contactd.mail.worker import (
-    UNFINISHED,
-    Answer,
-    Answers,
-    Origin,
-    Read,
-    Verdict,
-    adapter,
-    encoded,
-    raw_stored,
-)
+from contactd.mail.parsed import Kind, Mailbox, Note, Origin, Parsed, Read, Verdict
+from contactd.mail.worker import UNFINISHED, Answer, Answers, adapter, encoded, raw_stored
 from contactd.mail.workers import Parsers, scanned
 from contactd.service import HealthState
 from contactd.store.blobs import Blobs
