@@ -33,7 +33,6 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from contactd.mail.parsed import (
-    Mailbox,
     Origin,
     Parsed,
     Part,
