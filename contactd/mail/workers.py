@@ -455,6 +455,9 @@ class Parsers:
         child: Child | None = None
         cpu_s = max(_QUICK_LEAST_S, math.ceil(self._timeout_s * _QUICK))
         while True:
+            if child is None:  # before there is a mail: it imports for half a second
+                with suppress(TemporaryFailure):
+                    child = await self._start()
             jobs = await self._take()
             try:
                 child = child or await self._start()

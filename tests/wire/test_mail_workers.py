@@ -198,7 +198,8 @@ async def test_a_mail_that_breaks_its_reader_is_kept_unread_with_a_title(
     raw = PLAIN.replace(b"help", word.encode())
     assert Blobs(tmp_path / "blobs").path(read.raw.sha256).read_bytes() == raw
     assert figures["unreadable"] == 1
-    assert figures["lost_children"] == (0 if word in {"bomb", "raise"} else 2)  # those it survives
+    # Two it survives; else together with the good one, alone, and with the whole limit.
+    assert figures["lost_children"] in ({0} if word in {"bomb", "raise"} else {2, 3})
     assert time.monotonic() - began < 12
     assert ticker.worst_s < LIMIT_S
 
