@@ -19,6 +19,7 @@ from contactd.store.repositories import SqlTickets, journal_entry
 from contactd.store.schema import (
     addresses,
     clocks,
+    contacts,
     dispatches,
     escalations,
     journal,
@@ -30,6 +31,7 @@ from contactd.store.upsert import upsert
 from contactd.tickets.contact import Medium
 from contactd.tickets.model import Ticket
 from contactd.tickets.people import Address
+from contactd.tickets.phone import address as phone_address
 
 _ESCALATION: Final = TypeAdapter(Escalation)
 
@@ -46,6 +48,15 @@ _REQUESTER: Final = (
     )
     .where(tickets.c.id == bindparam("ticket"))
     .order_by(addresses.c.rank, addresses.c.value)
+)
+_WROTE_FROM: Final = (  # the last one of each medium is the one
+    select(contacts.c.medium, contacts.c.from_value)
+    .where(
+        contacts.c.ticket_id == bindparam("ticket"),
+        contacts.c.person_id == bindparam("requester"),
+        contacts.c.medium.in_([Medium.MAIL.value, Medium.TEXT.value]),
+    )
+    .order_by(contacts.c.received_at, contacts.c.id)
 )
 _ONE: Final = select(escalations).where(escalations.c.ticket_id == bindparam("ticket"))
 _OPEN_PHASES: Final = (Phase.PAGING.value, Phase.TAKEN.value)
@@ -139,7 +150,19 @@ class SqlRouting:
             seen=stored["seen_seq"] if stored else 0,
             group=await self._group(ticket, stored["leader"] if stored else ""),
             codes={row.number: row.code for row in codes},
+            wrote_from=await self._wrote_from(ticket),
         )
+
+    async def _wrote_from(self, ticket: Ticket) -> dict[Medium, str]:
+        """Return the addresses from which the requester wrote last, as people are known by them."""
+        asked = {"ticket": ticket.id, "requester": ticket.requester_id}
+        rows = (await self._connection.execute(_WROTE_FROM, asked)).all()
+        return {
+            Medium(row.medium): row.from_value.lower()
+            if row.medium == Medium.MAIL
+            else phone_address(row.from_value)
+            for row in rows
+        }
 
     async def _group(self, ticket: Ticket, leader: str) -> Group | None:
         """Return the open page that speaks for the ticket already, else the latest of its site

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from contactd.errors import ActionNotAllowed, PermanentFailure
 from contactd.tickets import journal
-from contactd.tickets.contact import CallFacts, Contact, Outcome, Source
+from contactd.tickets.contact import CallFacts, Contact, MailFacts, Outcome, Source
 from contactd.tickets.journal import Draft, Entry, instant_text
 from contactd.tickets.people import Branch, Person
 from contactd.tickets.priority import MATRIX, Impact, Matrix, Priority, Urgency, priority
@@ -500,9 +500,13 @@ def _check_open(ticket: Ticket, verb: str) -> None:
         raise ActionNotAllowed(f"cannot {verb} a ticket that is {ticket.state}")
 
 
+def _writing(mail: MailFacts) -> dict[str, Any]:
+    return {"writer": mail.writer.value, **({"forged": True} if mail.forged else {})}
+
+
 def _naming(contact: Contact) -> dict[str, Any]:
     return {
-        **({"writer": contact.mail.writer.value} if contact.mail is not None else {}),
+        **(_writing(contact.mail) if contact.mail is not None else {}),
         "medium": contact.medium.value,
         "contact": contact.external_id,
         "source": contact.source.value,

@@ -181,7 +181,7 @@ DISPATCHES: Final[Mapping[DispatchState, str]] = {
 }
 HOW: Final[Mapping[str, str]] = {  # by what somebody took, answered or said something
     "call": N_("by telephone"),
-    "page": N_("when we called"),
+    "page": N_("when told"),
     "text": N_("by text"),
     "mail": N_("by e-mail"),
     "web": N_("on the web"),

@@ -309,3 +309,16 @@ async def test_the_answer_goes_to_the_address_that_was_written_from(desk: Desk) 
     assert told() == QIAN
     assert told(mail="qian@home.example") == "qian@home.example"
     assert told(mail="stranger@example.org") == QIAN, "whoever took part is not the requester"
+
+
+async def test_who_has_two_mailboxes_is_answered_at_the_one_they_wrote_from(desk: Desk) -> None:
+    other = "q@home.cn"
+    person = {"key": "qian", "name": "钱", "site": "gz", "numbers": [], "mails": [QIAN, other]}
+    await desk.load(people=[person])
+    await desk.write(other, Medium.MAIL, mail=MailFacts())
+    assert [last(desk).reason, last(desk).address] == [Reason.RECEIVED, other]
+
+
+async def test_who_is_forged_is_told_nothing(desk: Desk) -> None:
+    await desk.write(QIAN, Medium.MAIL, mail=MailFacts(forged=True))
+    assert heard(desk) == []

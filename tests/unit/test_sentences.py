@@ -104,7 +104,7 @@ def test_every_reason_to_run_has_words() -> None:
         ("handed_over", "engineer:wang", {"engineer": "wang", "before": "li"},
          "Took the ticket over from 李娜"),
         ("acknowledged", "engineer:wang", {"engineer": "wang", "how": "page"},
-         "Took the ticket when we called"),
+         "Took the ticket when told"),
         ("acknowledged", "user:amy", {"engineer": "wang", "how": "web"},
          "王伟 took the ticket on the web"),
         ("acknowledged", "user:amy", {}, "Took the ticket"),
