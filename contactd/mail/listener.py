@@ -24,7 +24,8 @@ from contactd import log as logging
 from contactd.clock import SystemClock
 from contactd.errors import ConfigurationError
 from contactd.log import get_logger
-from contactd.mail.session import Certificate, Intake, SmtpSession
+from contactd.mail.certificate import Certificate
+from contactd.mail.session import Intake, SmtpSession
 from contactd.mail.spool import Spool
 from contactd.settings import SmtpSettings
 

@@ -18,24 +18,23 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from io import IncrementalNewlineDecoder
-from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from contactd.clock import Clock
-from contactd.errors import ConfigurationError, TemporaryFailure
+from contactd.errors import TemporaryFailure
 from contactd.log import get_logger
+from contactd.mail.certificate import Certificate
+from contactd.mail.content import FAULTS, Content, Fault
+from contactd.mail.recipients import Mailboxes, MailPath, Refused, read_path
 from contactd.mail.spool import DiskFull, Envelope, Raw
 from contactd.settings import SmtpSettings
 
 log = get_logger()
 
 COMMAND_BYTES: Final = 2048  # RFC 5321 section 4.5.3.1.4: 512, and room for parameters
-PATH_BYTES: Final = 512  # RFC 5321 section 4.5.3.1.3: 256; forwarders (SRS, BATV) send more
 NAME_BYTES: Final = 255  # of HELO: a domain name (RFC 1035)
-LINE_BYTES: Final = 1 << 20  # RFC 5322 says 998; QQ and WeChat send more than 2,000
 ERRORS_LIMIT: Final = 20  # Postfix: smtpd_hard_error_limit
 IDLE_COMMANDS_LIMIT: Final = 100  # without a mail among them; Postfix: smtpd_junk_command_limit
 LOGINS_LIMIT: Final = 3  # failed ones, of one connection
@@ -47,8 +46,8 @@ OVERRUN: Final = 4  # a peer that sends so many times the largest size is cut of
 PACE_BYTES: Final = 1 << 16  # of a mail, within which time a peer counts as busy: see `Intake`
 STALLED_S: Final = 5.0  # a mail that made less progress gives its room to others
 CLOSING_S: Final = 5.0  # for a peer to take the last reply
-END: Final = b"\r\n.\r\n"
-_LAST_LINE: Final = 3  # bytes of it that are not the mail's
+
+_BARE_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Reason(StrEnum):
@@ -66,24 +65,6 @@ class Reason(StrEnum):
     FAILED = "failed"  # a bug
 
 
-class Fault(StrEnum):
-    """What is wrong with the content of a mail."""
-
-    TOO_BIG = "too_big"
-    NO_ROOM = "no_room"
-    BARE = "bare"
-    LONG_LINE = "long_line"
-
-
-FAULTS: Final[Mapping[Fault, str]] = {
-    Fault.TOO_BIG: "552 5.3.4 Message too big",
-    Fault.NO_ROOM: "452 4.3.1 No room now, try again later",
-    # RFC 5321 section 2.3.8. Whoever reads such a line end as the end of the mail reads what
-    # follows as another mail (SMTP smuggling, CVE-2023-51764 and its kin).
-    Fault.BARE: "550 5.6.0 CR or LF that is not CRLF in the message",
-    Fault.LONG_LINE: "550 5.6.0 Line too long",
-}
-
 TRY_LATER: Final = "451 4.3.0 Try again later"
 NO_ROOM: Final = "452 4.3.1 No room now, try again later"
 TOO_BIG: Final = "552 5.3.4 Message too big"
@@ -98,261 +79,6 @@ FAREWELLS: Final[Mapping[Reason, str]] = {
     Reason.STOPPING: "421 4.3.2 {} Shutting down",
     Reason.FAILED: "421 4.3.0 {} Internal error",
 }
-
-
-class Content:
-    """The lines after DATA, from pieces as they come to the mail (no I/O).
-
-    Only CRLF "." CRLF ends them. A mail with a CR or LF that stands alone is refused as a whole
-    after that end, so nothing within it can be a command to anybody.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit  # bytes
-        self.received = 0  # bytes, also those that were not kept
-        self.fault: Fault | None = None
-        # It begins with the line end of DATA itself: a dot may be the first thing that comes.
-        self._buffer = bytearray(b"\r\n")
-        self._dots = False  # whether a line begins with a dot
-        # It notes which kinds of line ends there are, also one that two pieces share; three times
-        # as fast as counting them.
-        self._ends = IncrementalNewlineDecoder(None, translate=False)
-
-    @property
-    def held(self) -> int:
-        """How many bytes are in memory."""
-        return len(self._buffer)
-
-    def feed(self, piece: bytes) -> bytes | None:
-        """Take the next piece; return None, or, after the end, what does not belong to the mail."""
-        before = len(self._buffer)
-        self._buffer += piece
-        self.received += len(piece)
-        end = self._find_end(max(0, before - len(END) + 1))
-        if end < 0:
-            self._check_ends(piece)
-            if self.received > self.limit + _LAST_LINE:
-                self.fault = Fault.TOO_BIG
-            if self.fault is not None:
-                self.drop(self.fault)
-            return None
-        rest = bytes(self._buffer[end + len(END) :])
-        self.received -= len(rest)
-        self._check_ends(piece[: len(piece) - len(rest)])
-        del self._buffer[end + 2 :]
-        self._conclude()
-        return rest
-
-    def drop(self, fault: Fault) -> None:
-        """Refuse the mail: what comes is only looked through for its end."""
-        self.fault = fault
-        del self._buffer[: -len(END) + 1]
-
-    def take(self) -> bytearray:
-        """Return the mail, its dots no more doubled (RFC 5321 section 4.5.2). Once, at the end."""
-        raw = self._buffer
-        if self._dots:
-            raw = raw.replace(b"\r\n.", b"\r\n")
-        del raw[:2]
-        self._buffer = bytearray()
-        return raw
-
-    def _find_end(self, start: int) -> int:
-        if not self._dots:  # one look for both: most mails have no such line
-            start = self._buffer.find(b"\r\n.", start)
-            if start < 0 or self._buffer.startswith(END, start):
-                return start
-            self._dots = not END.startswith(self._buffer[start : start + len(END)])
-        return self._buffer.find(END, start)
-
-    def _check_ends(self, piece: bytes) -> None:
-        if self.fault is None:
-            self._ends.decode(piece.decode("latin-1"))
-
-    def _conclude(self) -> None:
-        if self.fault is None:
-            if self.received > self.limit + _LAST_LINE:
-                self.fault = Fault.TOO_BIG
-            elif self._ends.newlines != "\r\n":
-                self.fault = Fault.BARE
-            elif self._has_long_line():
-                self.fault = Fault.LONG_LINE
-
-    def _has_long_line(self) -> bool:
-        at, step = 0, LINE_BYTES + 2 * len(b"\r\n")  # `at` is where a line end begins
-        while len(self._buffer) - at > step:
-            at = self._buffer.rfind(b"\r\n", at + 2, at + step)
-            if at < 0:
-                return True
-        return False
-
-
-# Commands
-
-_PATH: Final = re.compile(
-    rb"<(?P<route>@[^:>]*:)?(?P<address>"
-    rb'(?:"(?:[^"\\\r\n\x00]|\\[^\r\n\x00])*"|[^\x00-\x20\x7f<>"]*)'  # local part, or all of it
-    rb'(?:@[^\x00-\x20\x7f<>"@]*)?)>(?P<parameters>(?: +[^ ]+)*) *'
-)
-_PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f]+))?")
-_DOMAIN: Final = re.compile(
-    r"[^\W_](?:[\w-]*[^\W_])?(?:\.[^\W_](?:[\w-]*[^\W_])?)*\.?|\[[^\[\]]+\]"
-)
-_BARE_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-class Refused(Exception):
-    """A command is answered with `args[0]`."""
-
-    @property
-    def reply(self) -> str:
-        return str(self.args[0])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailPath:
-    """A reverse-path or forward-path: `address` is "" for <>; parameters in upper case."""
-
-    address: str
-    parameters: Mapping[str, str]
-    is_ascii: bool
-
-
-class Mailboxes:
-    """Which recipients are ours: mailboxes, and plus-addresses of them, in any case of letters."""
-
-    def __init__(self, mailboxes: tuple[str, ...]) -> None:
-        self._local_parts: dict[str, set[str]] = {}
-        for mailbox in mailboxes:
-            local, _, domain = mailbox.lower().rpartition("@")
-            self._local_parts.setdefault(domain, set()).add(local)
-
-    def refusal(self, address: str) -> str:
-        """Return the reply to a recipient that is not ours, "" if it is."""
-        local, at, domain = address.rpartition("@")
-        if not at or not local:
-            return "550 5.1.1 No such mailbox"
-        known = self._local_parts.get(_ascii_domain(domain))
-        if known is None:
-            return "554 5.7.1 Relay access denied"
-        return "" if _unquoted(local).partition("+")[0] in known else "550 5.1.1 No such mailbox"
-
-
-def read_path(keyword: bytes, argument: bytes) -> MailPath:
-    """Return what follows MAIL or RCPT (RFC 5321 section 4.1.2).
-
-    Raises:
-        Refused: it is none that we take: no path, a source route, or longer than any real one.
-    """
-    if argument[: len(keyword)].upper() != keyword:
-        raise Refused(f"501 5.5.4 Say {keyword.decode()}<address>")
-    bad = "553 5.1.7 Bad sender address" if keyword == b"FROM:" else "553 5.1.3 Bad address"
-    given = argument[len(keyword) :].lstrip()
-    if given and not given.startswith(b"<"):  # against the RFC, but harmless
-        bare, space, parameters = given.partition(b" ")
-        given = b"<" + bare + b">" + space + parameters
-    found = _PATH.fullmatch(given)
-    if found is None or found["route"] or len(found["address"]) > PATH_BYTES:
-        raise Refused(bad)
-    try:
-        address = found["address"].decode()
-    except UnicodeDecodeError:
-        raise Refused(bad) from None
-    local, at, domain = address.rpartition("@")
-    if at and (not local or _DOMAIN.fullmatch(domain) is None):
-        raise Refused(bad)
-    return MailPath(
-        address=address,
-        parameters=_parameters(found["parameters"]),
-        is_ascii=found["address"].isascii(),
-    )
-
-
-def _parameters(given: bytes) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for each in given.split():
-        found = _PARAMETER.fullmatch(each)
-        if found is None or found[1].decode().upper() in values:
-            raise Refused("501 5.5.4 Bad parameter")
-        values[found[1].decode().upper()] = (found[2] or b"").decode("ascii", "replace")
-    return values
-
-
-def _ascii_domain(domain: str) -> str:
-    domain = domain.lower().rstrip(".")
-    if domain.isascii():
-        return domain
-    try:
-        return domain.encode("idna").decode()
-    except UnicodeError:
-        return domain
-
-
-def _unquoted(local: str) -> str:
-    local = local.lower()
-    if len(local) >= 2 and local[0] == local[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", local[1:-1])
-    return local
-
-
-class Certificate:
-    """The TLS context of two files, made again when they change.
-
-    Raises:
-        ConfigurationError: they cannot be used.
-    """
-
-    def __init__(self, chain: Path, key: Path) -> None:
-        self._chain = chain
-        self._key = key
-        self._seen = self._stamp()
-        self._fault = ""
-        try:
-            self._context = self._load()
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"smtp.certificate_file, smtp.key_file: {_said(error)}"
-            ) from error
-
-    @property
-    def fault(self) -> str:
-        """Why the files as they are now are not in use; "": they are."""
-        return self._fault
-
-    def context(self) -> ssl.SSLContext:
-        """Return the context; the old one as long as new files do not fit each other."""
-        stamp = self._stamp()
-        if stamp != self._seen:
-            self._seen = stamp
-            try:
-                self._context, self._fault = self._load(), ""
-                log.info("smtp.certificate_loaded")
-            except (OSError, ValueError) as error:
-                self._fault = f"new certificate not used: {_said(error)}"
-                log.warning("smtp.certificate_refused", reason=_said(error))
-        return self._context
-
-    def _load(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Without the answer OpenSSL would ask a terminal for the password of an encrypted key.
-        context.load_cert_chain(self._chain, self._key, password=lambda: b"")
-        return context
-
-    def _stamp(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(map(_file_stamp, (self._chain, self._key)))
-
-
-def _file_stamp(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _said(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 # One process's connections

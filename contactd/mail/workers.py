@@ -455,9 +455,7 @@ class Parsers:
         child: Child | None = None
         cpu_s = max(_QUICK_LEAST_S, math.ceil(self._timeout_s * _QUICK))
         while True:
-            if child is None:  # before there is a mail: it imports for half a second
-                with suppress(TemporaryFailure):
-                    child = await self._start()
+            child = child or await self._start_early()
             jobs = await self._take()
             try:
                 child = child or await self._start()
@@ -569,6 +567,12 @@ class Parsers:
         self._fault = ""
         self._children.add(child)
         return child
+
+    async def _start_early(self) -> Child | None:
+        """Start one before there is a mail: it imports for half a second."""
+        with suppress(TemporaryFailure):
+            return await self._start()
+        return None
 
     async def _end(self, child: Child) -> None:
         await child.end()

@@ -13,8 +13,7 @@ import pytest
 
 from contactd.clock import SystemClock
 from contactd.errors import ConfigurationError, TemporaryFailure
-from contactd.mail import session
-from contactd.mail.session import Content, Fault
+from contactd.mail.content import Content, Fault
 from contactd.mail.spool import DiskFull, Envelope, Receipt, Spool, SpoolReader, digest_of
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -481,7 +480,7 @@ def test_a_mail_that_is_too_big_is_not_held() -> None:
 
 
 def test_the_longest_line_is_found_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "LINE_BYTES", 10)
+    monkeypatch.setattr("contactd.mail.content.LINE_BYTES", 10)
     source = random.Random(2)
     for _ in range(2000):
         lengths = [source.choice([0, 1, 5, 9, 10, 10, 11]) for _ in range(source.randint(1, 6))]
