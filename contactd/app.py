@@ -238,7 +238,7 @@ def build(settings: Settings) -> list[Service]:
         if contact is not None:
             await recordings.keep(event, contact)
 
-    acting = Acting(mails=mail_store, reply=parts.replying.reply, outcome=follow_up.outcome)
+    acting = Acting(mails=mail_store, replies=parts.replying, messages=follow_up)
     handlers: Handlers = {
         **parts.handlers,
         CallEnded: call_ended,

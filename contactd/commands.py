@@ -26,7 +26,6 @@ from contactd.store import desk, duty, holidays
 from contactd.store.accounts import Accounts
 from contactd.store.engine import Database, upgrade
 from contactd.store.ledger import Ledger, LedgerDay
-from contactd.store.mails import Mails
 from contactd.store.terms import LastTerms
 from contactd.store.views import ContactView, MessageView, Views
 from contactd.telephony.ledger import hotline_calls, records_since
@@ -115,9 +114,7 @@ async def ledger(settings: Settings, day: date | None) -> int:
         day = day or book.today()
         balanced = [await _balanced(settings, book, pbx, day) for pbx in settings.pbx]
         if settings.smtp.mailboxes:
-            balanced.append(
-                await _mail_balanced(settings, book, Mails(database, SystemClock()), day)
-            )
+            balanced.append(await _mail_balanced(settings, book, day))
     return os.EX_OK if all(balanced) else 1
 
 
@@ -141,13 +138,13 @@ async def _balanced(settings: Settings, book: Ledger, pbx: PbxSettings, day: dat
     return settled.balanced
 
 
-async def _mail_balanced(settings: Settings, book: Ledger, mails: Mails, day: date) -> bool:
+async def _mail_balanced(settings: Settings, book: Ledger, day: date) -> bool:
     spool = spool_reader(
         settings.service.data_dir,
         day_of=lambda at: at.astimezone(ZoneInfo(settings.service.zone)).date(),
     )
     name = settings.smtp.name
-    outside = await accepted(spool, name, mails, day)
+    outside = await accepted(spool, name, day)
     settled = await book.settle(day, name, outside, Medium.MAIL, YOUNG)
     _print_ledger(settled)
     return settled.balanced

@@ -1,39 +1,52 @@
 """What a filed mail asks for is done: a reply to a page or a question, an address that bounced."""
 
-from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from contactd.log import get_logger
 from contactd.mail.reading import with_number
 from contactd.routing.notify import SendState
-from contactd.routing.replying import Answer
-from contactd.store.mails import FiledMail
-from contactd.tickets.contact import MailFacts, Medium
+from contactd.routing.replying import Answer, Heard
+from contactd.store.mails import FiledMail, SentMail
+from contactd.tickets.contact import Medium
 from contactd.tickets.events import MailDue
 from contactd.tickets.people import Address
 
 log = get_logger()
 
+# What somebody hears of their reply; of what was done their next message speaks.
+_SAID: Final = frozenset({Heard.STATUS, Heard.LATE, Heard.WRONG_CODE, Heard.NO_TICKET})
+
 
 class Mails(Protocol):
     async def filed(self, contact_id: int) -> FiledMail | None: ...
 
-    async def bounced(self, undelivered: Collection[str]) -> None: ...
+    async def sent(self, ref: str) -> SentMail | None: ...
+
+    async def bounced(self, address: str) -> None: ...
+
+
+class Replies(Protocol):
+    async def reply(
+        self, address: Address, text: str, medium: Medium, only: str = ""
+    ) -> Answer | None: ...
+
+
+class Messages(Protocol):
+    async def outcome(self, ref: str, state: SendState) -> None: ...
+
+    async def say(
+        self, number: str, to: Address, medium: Medium, key: str, facts: Mapping[str, str]
+    ) -> None: ...
 
 
 class Acting:
     """The handler of `MailDue`."""
 
-    def __init__(
-        self,
-        *,
-        mails: Mails,
-        reply: Callable[[Address, str, Medium], Awaitable[Answer | None]],
-        outcome: Callable[[str, SendState], Awaitable[None]],
-    ) -> None:
+    def __init__(self, *, mails: Mails, replies: Replies, messages: Messages) -> None:
         self._mails = mails
-        self._reply = reply
-        self._outcome = outcome
+        self._replies = replies
+        self._messages = messages
 
     async def mail_due(self, event: MailDue) -> None:
         """Do what a mail says; harmless twice.
@@ -44,36 +57,51 @@ class Acting:
         mail = await self._mails.filed(event.contact_id)
         if mail is None:
             return
-        if mail.facts.undelivered:
-            await self._undelivered(mail)
-        if mail.facts.reply and is_from_them(mail.facts):
-            await self._answer(mail)
+        about = await self._mails.sent(mail.facts.about) if mail.facts.about else None
+        if mail.facts.undelivered and about is not None:
+            await self._undelivered(mail, about)
+        if mail.facts.reply and not mail.facts.forged:
+            await self._answer(mail, about, str(event.contact_id))
 
-    async def _undelivered(self, mail: FiledMail) -> None:
-        """Mark addresses and message, if it is a mail of ours that came back.
+    async def _undelivered(self, mail: FiledMail, about: SentMail) -> None:
+        """Mark our mail that came back, and the address that it was for: no other.
 
-        Anybody can write a bounce: only one that proves which mail it is about counts.
+        Anybody can write a bounce; this one names a mail that only its recipient was sent.
         """
-        facts = mail.facts
-        lost = [each for each in facts.undelivered if each.permanent and each.address]
-        if not facts.about or not lost:
+        lost = [each for each in mail.facts.undelivered if each.permanent]
+        if not lost:
             return
-        await self._mails.bounced([each.address for each in lost])
-        await self._outcome(facts.about, SendState.FAILED)
+        await self._mails.bounced(about.address)
+        await self._messages.outcome(mail.facts.about, SendState.FAILED)
         log.warning("mail.came_back", ticket=mail.ticket, status=lost[0].status)
 
-    async def _answer(self, mail: FiledMail) -> None:
+    async def _answer(self, mail: FiledMail, about: SentMail | None, key: str) -> None:
+        """Do what a reply says, if it is surely from whom it says.
+
+        A name in From is no proof, nor is an address that everybody on the ticket knows: the mail
+        answers one that only its recipient was sent, or the sender's domain vouches for it.
+        """
+        is_vouched_for = bool(mail.facts.checks.get("aligned"))
+        if about is None and not is_vouched_for:
+            return
+        only = "" if is_vouched_for or about is None else about.recipient
         for line in with_number(mail.facts.reply, mail.ticket):
-            answer = await self._reply(mail.sender, line, Medium.MAIL)
+            answer = await self._replies.reply(mail.sender, line, Medium.MAIL, only)
             if answer is not None:
                 log.info("mail.answered", ticket=answer.ticket, heard=answer.heard.value)
+                if answer.heard in _SAID:
+                    await self._say(mail, answer, key)
                 return
 
-
-def is_from_them(facts: MailFacts) -> bool:
-    """Return whether a mail is surely from whom it says, so that it can take and close tickets.
-
-    It went to an address or answers a Message-ID that only they were told, or its domain vouches
-    for it. A name in From is no proof.
-    """
-    return not facts.forged and bool(facts.proved or facts.checks.get("aligned"))
+    async def _say(self, mail: FiledMail, answer: Answer, key: str) -> None:
+        facts = {"heard": answer.heard.value}
+        number = mail.ticket
+        if (progress := answer.progress) is not None:
+            number = progress.number
+            due = progress.promise_at
+            facts = {
+                "heard": progress.state.value,
+                "engineer": progress.engineer_name or "",
+                "due": due.isoformat() if due is not None else "",
+            }
+        await self._messages.say(number, mail.sender, Medium.MAIL, key, facts)

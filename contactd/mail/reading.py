@@ -20,6 +20,7 @@ from contactd.tickets.contact import (
 from contactd.tickets.numbers import LONGEST, is_valid
 from contactd.tickets.replies import Sender, Verb, parse
 
+SHORTEST_ID: Final = 8  # signs, with its <>
 MOST_REFERENCES: Final = 50  # the nearest; RFC 5322 sets no limit
 MOST_MENTIONED: Final = 5
 _NUMBER: Final = re.compile(rf"(?<!\d)\d{{10,{LONGEST}}}(?!\d)")
@@ -52,7 +53,7 @@ def contact_of(  # noqa: PLR0913 - what is known of a mail
     facts = MailFacts(
         writer=writer,
         subject=read.subject,
-        message_id=read.message_id,
+        message_id=read.message_id if is_id(read.message_id) else "",
         references=tuple(_nearest_first(read)),
         to=tuple(each.address for each in read.to),
         cc=tuple(each.address for each in read.cc),
@@ -78,6 +79,11 @@ def contact_of(  # noqa: PLR0913 - what is known of a mail
         html=read.html,
         files=tuple(_files(read)),
     )
+
+
+def is_id(message_id: str) -> bool:
+    """Return whether a Message-ID tells mails apart; `<>` and `<1>`, as devices have, do not."""
+    return len(message_id) >= SHORTEST_ID and message_id.isprintable()
 
 
 def mentioned(subject: str) -> Iterator[str]:
@@ -135,7 +141,7 @@ def _nearest_first(read: Read) -> Iterator[str]:
     found = dict.fromkeys((*read.in_reply_to, *reversed(read.references)))
     if read.bounce is not None and read.bounce.message_id:
         found = {read.bounce.message_id: None, **found}
-    for message_id, _ in zip(found, range(MOST_REFERENCES), strict=False):
+    for message_id, _ in zip(filter(is_id, found), range(MOST_REFERENCES), strict=False):
         yield message_id
 
 

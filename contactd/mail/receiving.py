@@ -19,6 +19,7 @@ from contactd.mail.scanners import Mail
 from contactd.mail.scanning import Scanning
 from contactd.mail.spool import Envelope, Receipt, SpoolReader
 from contactd.mail.workers import Parsers
+from contactd.metrics import HANDLER_FAILURES
 from contactd.service import Health, HealthState
 from contactd.settings import SmtpSettings
 from contactd.store.ledger import LedgerDay
@@ -29,16 +30,14 @@ log = get_logger()
 LOOK_EVERY_S: Final = 1.0  # a listener says when it has kept something; this is if it cannot
 FIRST_PAUSE_S: Final = 0.2  # before a mail that could not be filed is tried again; then doubled
 LONGEST_PAUSE_S: Final = 10.0
-SAME_FOR: Final = timedelta(hours=1)  # in which the same bytes without Message-ID are a repetition
 LEDGER_EVERY_S: Final = 60.0
+POISON_PAUSE_S: Final = 300.0  # before a mail is tried again that met a bug
 AT_A_TIME: Final = 100  # mails that are looked for at once
 IN_HAND: Final = 64  # mails: those that are read at about the same time share a transaction
 
 
 class Known(Protocol):
     """What is asked of the database; `store.mails.Mails` in the daemon."""
-
-    async def received_at(self, external_id: str) -> datetime | None: ...
 
     async def ticket_of(self, ref: str) -> str: ...
 
@@ -60,6 +59,7 @@ class _Figures:
     in_hand: int = 0
     fault: str = ""
     damaged: list[str] = field(default_factory=list)
+    failing: set[str] = field(default_factory=set)
 
 
 class Receiving:
@@ -122,6 +122,11 @@ class Receiving:
         figures = self._figures
         faults = [f"mails are accepted but not filed: {figures.fault}"] if figures.fault else []
         faults += filter(None, [self._spool.fault])
+        if figures.failing:
+            faults.append(
+                f"{len(figures.failing)} mails cannot be filed, a bug of ours: see mail.failed in"
+                " the log; they stay in the spool and are tried again"
+            )
         if figures.damaged:
             faults.append(
                 f"the disk has lost accepted mail: see {', '.join(figures.damaged)} in the spool"
@@ -169,7 +174,13 @@ class Receiving:
                         log.warning("mail.deferred", reason=str(failure))
                         await _first_of(self._stopping, pause_s)
                         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    except Exception:  # the boundary "per mail": the others go on
+                        HANDLER_FAILURES.labels(where=self.name).inc()
+                        log.exception("mail.failed", again_after_s=POISON_PAUSE_S)
+                        self._figures.failing.add(receipt.id)
+                        await _first_of(self._stopping, POISON_PAUSE_S)
                     else:
+                        self._figures.failing.discard(receipt.id)
                         self._figures.fault = ""
                         self._figures.filed += 1
                         self._spool.done(receipt)
@@ -199,28 +210,15 @@ class Receiving:
             ),
             self._scanning.checks(mail),
         )
-        external_id = ledger.id_of(self._settings.name, receipt.digest)
-        if not read.message_id:
-            external_id = await self._unlike_older(external_id, receipt)
         contact = contact_of(
             read,
-            external_id=external_id,
+            external_id=ledger.id_of(self._settings.name, receipt.digest),
             received_at=envelope.received_at,
             mailbox=self._mailbox(envelope.recipients),
             belongs=await self._belongs(read, envelope),
             scanned=scanned,
         )
         await self._receive(contact)
-
-    async def _unlike_older(self, external_id: str, receipt: Receipt) -> str:
-        """Return an id of its own for what says the same again later, as devices do.
-
-        Somebody who repeats a mail that we had but could not confirm does so within minutes.
-        """
-        first = await self._known.received_at(external_id)
-        if first is None or receipt.envelope.received_at - first < SAME_FOR:
-            return external_id
-        return ledger.id_of_its_own(external_id, receipt.id)
 
     def _mailbox(self, recipients: Iterable[str]) -> str:
         """Return which of our mailboxes a mail came to: the first, if several."""
@@ -256,7 +254,7 @@ class Receiving:
             await asyncio.sleep(LEDGER_EVERY_S)
 
     async def _accepted(self, day: date) -> dict[str, datetime]:
-        return await ledger.accepted(self._spool, self._settings.name, self._known, day)
+        return await ledger.accepted(self._spool, self._settings.name, day)
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:

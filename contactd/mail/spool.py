@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import struct
 import time
@@ -40,10 +41,12 @@ SEGMENT_AGE_S: Final = 60.0  # so that a quiet day's mail is not kept twice unti
 RESERVE_BYTES: Final = 64 << 20  # left to those who make tickets of the mails: they need it first
 GROUP_BYTES: Final = 32 << 20  # of mails that wait for the same sync
 GROUP_MAILS: Final = 300  # three pieces each: IOV_MAX of Linux is 1,024
+HEAD_BYTES: Final = 64 << 10  # of a mail, in which a Message-ID is looked for
 CHUNK: Final = 1 << 20  # of what a reader has in memory at a time
 SUFFIX: Final = ".mail"
 DAMAGED: Final = ".damaged"  # is not read any more
 
+_MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:[ \t]*<[^\r\n]{6,}", re.I | re.M)
 _MAGIC: Final = b"contactd spool 1"
 _MARK: Final = struct.Struct(">Q")
 _HEAD: Final = struct.Struct(">4sIII")  # _RECORD, length of the envelope, of the mail, CRC-32
@@ -443,10 +446,19 @@ class SpoolReader:
             _append_lines(self._book(day), lines)
 
 
-def digest_of(raw_sha256: str, recipients: Sequence[str]) -> str:
-    """Return what is equal for the same mail to the same recipients, and for no other."""
-    everybody = "\n".join(sorted(each.lower() for each in recipients))
-    return f"{raw_sha256[:40]}-{hashlib.sha256(everybody.encode()).hexdigest()[:8]}"
+def digest_of(raw_sha256: str, recipients: Sequence[str], *, hour: str = "") -> str:
+    """Return what is equal for the same mail to the same recipients, and for no other.
+
+    `hour` is when a mail without a Message-ID came: devices say the same again and again, and
+    somebody who repeats a mail because our answer was lost does so at once.
+    """
+    other = "\n".join((*sorted(each.lower() for each in recipients), *filter(None, [hour])))
+    return f"{raw_sha256[:40]}-{hashlib.sha256(other.encode()).hexdigest()[:8]}"
+
+
+def _hour_of(head: bytes, received_at: datetime) -> str:
+    """Return "" if a mail has a Message-ID, else the hour in which it came; `head` begins it."""
+    return "" if _MESSAGE_ID.search(head.partition(b"\r\n\r\n")[0]) else f"{received_at:%Y%m%d%H}"
 
 
 def _put_away(segment: _Read) -> None:
@@ -569,6 +581,7 @@ def _receipt(file: int, segment: _Read, end: int) -> Receipt | None:
     envelope_json = os.pread(file, envelope_length, start + _HEAD.size)
     found = zlib.crc32(envelope_json, zlib.crc32(_LENGTHS.pack(envelope_length, length)))
     sha256 = hashlib.sha256()
+    beginning = os.pread(file, min(HEAD_BYTES, length), offset)
     for at in range(offset, offset + length, CHUNK):
         chunk = os.pread(file, min(CHUNK, offset + length - at), at)
         found = zlib.crc32(chunk, found)
@@ -578,7 +591,9 @@ def _receipt(file: int, segment: _Read, end: int) -> Receipt | None:
     envelope = _envelope_from(envelope_json)
     receipt = Receipt(
         id=f"{segment.stem}-{start}", path=segment.path, offset=offset, length=length,
-        envelope=envelope, digest=digest_of(sha256.hexdigest(), envelope.recipients),
+        envelope=envelope, digest=digest_of(
+            sha256.hexdigest(), envelope.recipients, hour=_hour_of(beginning, envelope.received_at)
+        ),
     )  # fmt: skip
     segment.next = offset + length
     segment.pending.add(start)

@@ -152,8 +152,8 @@ _SAMPLES: Final[Mapping[str, Mapping[str, str]]] = {
 }  # fmt: skip
 _FOR_REQUESTER: Final = frozenset(
     {
-        Reason.RECEIVED, Reason.PROGRESS, Reason.CODE, Reason.SOLVED, Reason.REMINDER,
-        Reason.CLOSED,
+        Reason.RECEIVED, Reason.PROGRESS, Reason.HEARD, Reason.CODE, Reason.SOLVED,
+        Reason.REMINDER, Reason.CLOSED,
     }
 )  # fmt: skip
 

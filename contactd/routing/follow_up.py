@@ -29,6 +29,7 @@ from contactd.routing.following import (
     World,
     follow,
     heard,
+    saying,
 )
 from contactd.routing.needs import HAND_OVER_DECLINED
 from contactd.routing.notify import (
@@ -651,6 +652,33 @@ class FollowUp:
                 return "late"
         await self._settle(found, SendState.TAKEN)
         return word
+
+    async def say(
+        self, number: str, to: Address, medium: Medium, key: str, facts: Mapping[str, str]
+    ) -> None:
+        """Tell whoever wrote back what became of it; `key` makes it unique, so that twice is once.
+
+        Nothing is said by a medium that is not there, or about a ticket that is not.
+        """
+        world = await self._world()
+        async with self._new_work() as work:
+            ticket = await work.tickets.find(number)
+            case = await work.routing.case(ticket.id) if ticket is not None else None
+            author = await work.routing.author(to)
+            if case is None or author is None or medium not in world.media:
+                return
+            told = saying(
+                case,
+                world,
+                recipient=author.engineer or REQUESTER,
+                medium=medium,
+                address=to.value,
+                key=key,
+                facts=facts,
+            )
+            await self._store(work, case, told)
+            await work.commit()
+        self._tell()
 
     async def standing(self, ref: str) -> Standing | None:
         """Return a message and how its ticket stands; None if there is none such."""

@@ -202,6 +202,36 @@ def heard(case: Case, event: Event, world: World) -> Follow:
     return work.result()
 
 
+def saying(  # noqa: PLR0913 - who is told what, by what
+    case: Case,
+    world: World,
+    *,
+    recipient: str,
+    medium: Medium,
+    address: str,
+    key: str,
+    facts: Mapping[str, str],
+) -> Follow:
+    """Tell whoever wrote back what became of it; `recipient` is an engineer's key or REQUESTER."""
+    work = _Work(case=case, world=world, ticket=case.ticket, escalation=case.escalation)
+    engineer = work.engineer(recipient) if recipient != REQUESTER else None
+    language = engineer.language if engineer else case.requester.language or world.language
+    ref = f"{Reason.HEARD}-{case.ticket.number}-{key}-{recipient}"
+    notification = Notification(
+        ref=ref,
+        ticket=case.ticket.number,
+        recipient=recipient,
+        name=engineer.name if engineer else case.requester.name,
+        medium=medium,
+        address=address,
+        language=language,
+        reason=Reason.HEARD,
+        facts={name: value for name, value in {**work.about(language), **facts}.items() if value},
+    )
+    work.send(notification, f"notify-{ref}")
+    return work.result()
+
+
 # Work in progress: nothing of it outlives one call of `follow` or `heard`
 
 

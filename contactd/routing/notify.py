@@ -39,6 +39,7 @@ class Reason(StrEnum):
     # to the requester
     RECEIVED = "received"  # what they wrote has a ticket
     PROGRESS = "progress"  # facts stage (closing.Stage), engineer, note
+    HEARD = "heard"  # what became of a reply: fact heard (a state, or why it changed nothing)
     CODE = "code"  # the engineer who arrives asks for it: facts engineer, code
     SOLVED = "solved"  # please confirm; by call: 1 solved, 2 not
     REMINDER = "reminder"  # the same, again
@@ -56,7 +57,7 @@ ANSWERED_BY_KEY: Final = frozenset(
 # To the requester: asks for their word.
 ASKS: Final = frozenset({Reason.SOLVED, Reason.REMINDER})
 # To the requester: to know, and of no use later. What a machine says unasked has a limit.
-COURTESIES: Final = frozenset({Reason.RECEIVED, Reason.PROGRESS})
+COURTESIES: Final = frozenset({Reason.RECEIVED, Reason.PROGRESS, Reason.HEARD})
 MOST_COURTESIES: Final = 6  # to one address, about all of a requester's tickets
 COURTESIES_WITHIN: Final = timedelta(hours=1)
 

@@ -12,6 +12,7 @@ from typing import Final
 from contactd.errors import ActionNotAllowed, NotFound, PermanentFailure
 from contactd.routing.follow_up import Author, FollowUp, NewRoutingWork
 from contactd.routing.following import Watch
+from contactd.routing.notify import REQUESTER
 from contactd.tickets.contact import Medium
 from contactd.tickets.dispatching import Step, WrongCode
 from contactd.tickets.model import ENGINEER, Progress, Ticket
@@ -94,19 +95,24 @@ class Replying:
             Verb.PASS: self._answer_page,
             Verb.SET_OUT: self._set_out,
             Verb.ARRIVE: self._step,
-            Verb.FINISH: self._step,
+            Verb.FINISH: self._finish,
             Verb.SOLVED: self._resolve,
             Verb.NOT_SOLVED: self._reopen,
         }
 
-    async def reply(self, address: Address, text: str, medium: Medium) -> Answer | None:
+    async def reply(
+        self, address: Address, text: str, medium: Medium, only: str = ""
+    ) -> Answer | None:
         """Do what the sender of a text asks for; None if a person has to read it.
+
+        `only` is whom it proves to be from (an engineer's key, or REQUESTER): nobody else is
+        believed to have sent it. "": the medium has proved its address.
 
         Raises:
             TemporaryFailure: the same text may be given again, whatever of it was done.
         """
         author = await self._author(address)
-        if author is None:
+        if author is None or only not in ("", author.engineer or REQUESTER):
             return None
         reply = parse(text, Sender.ENGINEER if author.engineer else Sender.REQUESTER)
         if reply is None:
@@ -189,6 +195,13 @@ class Replying:
             asked.ticket.number, step, actor=asked.actor, code=asked.reply.code
         )
         return heard
+
+    async def _finish(self, asked: _Asked) -> Heard:
+        """End the work at the site; of who was not sent there it is the ticket that is done."""
+        try:
+            return await self._step(asked)
+        except NotFound:
+            return await self._resolve(asked)
 
     async def _resolve(self, asked: _Asked) -> Heard:
         number, person = asked.ticket.number, asked.author.engineer

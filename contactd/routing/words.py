@@ -43,6 +43,7 @@ _ZH: Final[Mapping[Reason, str]] = {
     Reason.DECLINED: "{vip}{engineer}无法前往工单{ticket}的现场，请另行安排{of}。",
     Reason.RECEIVED: "已收到您的报修，工单{ticket}{of}。",
     Reason.PROGRESS: "{news}。工单{ticket}{of}。",
+    Reason.HEARD: "{news}。工单{ticket}{of}。",
     Reason.CODE: "工程师{engineer}将上门处理工单{ticket}。到场码{code}，请当面告知对方。",
     Reason.SOLVED: "您的工单{ticket}已处理完毕{of}。",
     Reason.REMINDER: "请确认您的工单{ticket}是否已解决{of}。",
@@ -63,6 +64,7 @@ _EN: Final[Mapping[Reason, str]] = {
     " somebody else{of}.",
     Reason.RECEIVED: "We have received your request: ticket {ticket}{of}.",
     Reason.PROGRESS: "{news}. Ticket {ticket}{of}.",
+    Reason.HEARD: "{news}. Ticket {ticket}{of}.",
     Reason.CODE: "{engineer} is coming about your ticket {ticket}. Arrival code {code}:"
     " say it when they are there.",
     Reason.SOLVED: "Your ticket {ticket} is solved{of}.",
@@ -94,6 +96,7 @@ _ANSWERS: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.DECLINED: (_ASK_ZH, _ASK_EN),
     Reason.RECEIVED: (_ASK_ZH, _ASK_EN),
     Reason.PROGRESS: (_ASK_ZH, _ASK_EN),
+    Reason.HEARD: (_ASK_ZH, _ASK_EN),
     Reason.CODE: (_ASK_ZH, _ASK_EN),
     Reason.SOLVED: (_CONFIRM_ZH, _CONFIRM_EN),
     Reason.REMINDER: (_CONFIRM_ZH, _CONFIRM_EN),
@@ -107,6 +110,22 @@ _METRICS: Final[Mapping[str, tuple[str, str]]] = {  # the keys are those of cloc
     "offer": ("派工", "offer of a visit"),
     "arrival": ("到场", "arrival"),
     "resolution": ("解决", "resolution"),
+}
+
+# {news} of HEARD, by its fact `heard`: how the ticket stands, or why a reply changed nothing.
+_HEARD: Final[Mapping[str, tuple[str, str]]] = {
+    "new": ("您的报修已受理，正在联系工程师", "Your request is in, an engineer is being told"),
+    "in_progress": ("您的报修正在处理", "Your request is being worked on"),
+    "pending": ("您的报修暂停处理", "Your request is on hold"),
+    "resolved": ("您的报修已处理完毕，请确认", "Your request is solved, please confirm"),
+    "closed": ("您的报修已关闭", "Your request is closed"),
+    "cancelled": ("您的报修已取消", "Your request was cancelled"),
+    "late": (
+        "回复未生效：工单已由他人接手，或状态已变化",
+        "Your reply changed nothing: somebody else has it, or it has moved on",
+    ),
+    "wrong_code": ("到场码不正确", "That is not the arrival code"),
+    "no_ticket": ("回复中的工单号不存在或不属于您", "There is no such ticket of yours"),
 }
 
 # {news} of PROGRESS: with what there is to say, and without.
@@ -341,6 +360,8 @@ def _filled(  # noqa: PLR0913 - what a sentence is made of
 
 def _news(notification: Notification, language: int, note: str) -> str:
     """Return how a ticket goes on; a stage that nobody knows is news all the same."""
+    if heard := _HEARD.get(_fact(notification, "heard")):
+        return heard[language]
     told = _fact(notification, "stage")
     stage = Stage(told) if told in set(Stage) else Stage.UPDATED
     known = {"engineer": _fact(notification, "engineer"), "note": note}

@@ -1,8 +1,6 @@
 """What the mail part asks the database: mails that were filed, addresses that do not work."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from sqlalchemy import bindparam, select, update
@@ -19,13 +17,13 @@ _FILED: Final = (
     .select_from(contacts.join(tickets, tickets.c.id == contacts.c.ticket_id))
     .where(contacts.c.id == bindparam("contact"))
 )
-_RECEIVED_AT: Final = select(contacts.c.received_at).where(
-    contacts.c.medium == Medium.MAIL.value, contacts.c.external_id == bindparam("external_id")
-)
 _TICKET_OF: Final = (
     select(tickets.c.number)
     .select_from(notifications.join(tickets, tickets.c.id == notifications.c.ticket_id))
     .where(notifications.c.client_ref == bindparam("ref"))
+)
+_SENT: Final = select(notifications.c.recipient, notifications.c.address).where(
+    notifications.c.client_ref == bindparam("ref"), notifications.c.medium == Medium.MAIL.value
 )
 _OF_TICKET: Final = (
     select(contacts.c.mail)
@@ -52,6 +50,12 @@ class FiledMail:
     facts: MailFacts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMail:
+    recipient: str  # engineer's key, or routing.notify.REQUESTER
+    address: str
+
+
 class Mails:
     """Every method raises `TemporaryFailure` while the database is away."""
 
@@ -69,13 +73,6 @@ class Mails:
         sender = Address(kind=MAIL, value=row["from_value"].strip().lower())
         return FiledMail(sender=sender, ticket=row["number"], facts=facts)
 
-    async def received_at(self, external_id: str) -> datetime | None:
-        """Return when this mail was filed first; None if it never was."""
-        async with self._database.reading() as connection:
-            found = await connection.execute(_RECEIVED_AT, {"external_id": external_id})
-            at: datetime | None = found.scalar_one_or_none()
-        return at
-
     async def ticket_of(self, ref: str) -> str:
         """Return the number of the ticket that a notification is about, "" if there is none."""
         async with self._database.reading() as connection:
@@ -90,10 +87,14 @@ class Mails:
         written = [each for each in found if each.writer is Writer.PERSON and each.message_id]
         return tuple(each.message_id for each in written)
 
-    async def bounced(self, undelivered: Collection[str]) -> None:
-        """Note that these addresses do not work: nobody is told by them until they write."""
-        now = self._clock.now()
-        rows = [{"address": each.lower(), "at": now} for each in undelivered]
-        if rows:
-            async with self._database.writing() as connection:
-                await connection.execute(_BOUNCED, rows)
+    async def sent(self, ref: str) -> SentMail | None:
+        """Return whom a notification went to; None if there is none of this `ref`."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(_SENT, {"ref": ref})).first()
+        return SentMail(recipient=row.recipient, address=row.address) if row else None
+
+    async def bounced(self, address: str) -> None:
+        """Note that an address does not work: nobody is told by it until its owner writes."""
+        row = {"address": address.lower(), "at": self._clock.now()}
+        async with self._database.writing() as connection:
+            await connection.execute(_BOUNCED, row)

@@ -10,13 +10,15 @@ from datetime import datetime
 from typing import Final
 
 from contactd.tickets import model
-from contactd.tickets.contact import Contact, Filed, Medium
+from contactd.tickets.contact import Contact, Filed, Medium, Writer
 from contactd.tickets.events import CallEnded
 from contactd.tickets.journal import Draft
 from contactd.tickets.model import Decision, Ticket, TicketPolicy
 from contactd.tickets.people import MAIL, Address, Branch, Person, address_of, branch_of
+from contactd.tickets.replies import Sender, Verb, parse
 from contactd.tickets.states import OPEN
 
+_SAMPLE: Final = "1234567890"  # a ticket number: the line says the rest
 _NOWHERE: Final = Address(kind=MAIL, value="")
 
 ContactKey = tuple[Medium, str]  # the medium and its external id
@@ -113,6 +115,18 @@ class ContactSlip:
     def end(self) -> CallEnded:
         """Return the event of its call's end; ids are known by now."""
         return CallEnded(ticket_id=self.ticket.ticket.id, contact_id=self.id)
+
+
+def _asks_nothing(contact: Contact) -> bool:
+    """Return whether a mail may lie on a ticket that is over: nobody need do anything about it.
+
+    A vacation note that answers "closed", or the requester's belated OK.
+    """
+    mail = contact.mail
+    if mail is None or mail.writer is not Writer.PERSON:
+        return mail is not None
+    found = parse(f"{mail.reply} {_SAMPLE}", Sender.REQUESTER) if mail.reply else None
+    return found is not None and found.verb in (Verb.SOLVED, Verb.STATUS)
 
 
 class Filing:
@@ -220,7 +234,7 @@ class Filing:
     def _older(self, contact: Contact, person: PersonSlip) -> TicketSlip | None:
         """Return the ticket that a contact joins: the one it names, or its sender's latest."""
         for found in self._claimed(contact, person):
-            if found.ticket.state in OPEN:
+            if found.ticket.state in OPEN or _asks_nothing(contact):
                 return found
         latest = person.latest
         if latest is not None and model.may_join(latest.ticket, contact, self._policy):
@@ -238,13 +252,21 @@ class Filing:
         proved = self._by_number.get(mail.proved)
         if proved is not None:
             yield proved
-        # The mail itself, too: it comes once for each of our mailboxes.
-        for message_id in (*mail.references, mail.message_id):
+        for message_id in mail.references:
             if (found := self._by_mail.get(message_id)) is not None:
                 yield found
+        # The same mail comes once for each of our mailboxes; another may have the same id.
+        same = self._by_mail.get(mail.message_id)
+        if same is not None and person in (same.requester, *self._wrote(same)):
+            yield same
         for number in () if mail.forged else mail.mentioned:
             if person.person.id and person.person.id in self._people_of.get(number, ()):
                 yield self._by_number[number]
+
+    def _wrote(self, ticket: TicketSlip) -> Iterator[PersonSlip]:
+        """Yield who wrote about a ticket, as far as this batch knows."""
+        people = self._people_of.get(ticket.ticket.number, frozenset())
+        yield from (each for each in self._by_address.values() if each.person.id in people)
 
     def _again(self, slip: ContactSlip, told: Contact) -> None:
         merged = model.merge(slip.contact, told)

@@ -153,6 +153,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.CODE: N_("arrival code"),
     Reason.RECEIVED: N_("confirmation"),
     Reason.PROGRESS: N_("progress"),
+    Reason.HEARD: N_("answer to a reply"),
     Reason.SOLVED: N_("is it solved?"),
     Reason.REMINDER: N_("is it solved? (reminder)"),
     Reason.CLOSED: N_("ticket closed"),

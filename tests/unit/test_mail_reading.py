@@ -128,3 +128,10 @@ def test_spam_is_bulk_and_a_virus_is_named() -> None:
     bounce = contact(Read(raw=RAW, kind=Kind.BOUNCE), scanned={"spam": "spam"})
     assert bounce.mail is not None
     assert bounce.mail.writer is Kind.BOUNCE
+
+
+@pytest.mark.parametrize("message_id", ["<>", "<1>", "<a@b>", "<tab\t@x.cn>"])
+def test_an_id_that_tells_no_mails_apart_is_none(message_id: str) -> None:
+    made = contact(Read(raw=RAW, message_id=message_id, in_reply_to=(message_id, "<1@desk.cn>")))
+    assert made.mail is not None
+    assert (made.mail.message_id, made.mail.references) == ("", ("<1@desk.cn>",))
