@@ -27,9 +27,7 @@ class Mails(Protocol):
 
 
 class Replies(Protocol):
-    async def reply(
-        self, address: Address, text: str, medium: Medium, only: str = ""
-    ) -> Answer | None: ...
+    async def reply(self, address: Address, text: str, medium: Medium) -> Answer | None: ...
 
 
 class Messages(Protocol):
@@ -79,14 +77,13 @@ class Acting:
         """Do what a reply says, if it is surely from whom it says.
 
         A name in From is no proof, nor is an address that everybody on the ticket knows: the mail
-        answers one that only its recipient was sent, or the sender's domain vouches for it.
+        answers one that was sent to this very address, or the sender's domain vouches for it.
         """
-        is_vouched_for = bool(mail.facts.checks.get("aligned"))
-        if about is None and not is_vouched_for:
+        answers_theirs = about is not None and about.address.lower() == mail.sender.value
+        if not answers_theirs and not mail.facts.checks.get("aligned"):
             return
-        only = "" if is_vouched_for or about is None else about.recipient
         for line in with_number(mail.facts.reply, mail.ticket):
-            answer = await self._replies.reply(mail.sender, line, Medium.MAIL, only)
+            answer = await self._replies.reply(mail.sender, line, Medium.MAIL)
             if answer is not None:
                 log.info("mail.answered", ticket=answer.ticket, heard=answer.heard.value)
                 if answer.heard in _SAID:

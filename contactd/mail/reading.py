@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from contactd.mail.parsed import Note, Read, Stored
+from contactd.mail.parsed import Read, Stored, Verdict
 from contactd.tickets.contact import (
     Blob,
     Contact,
@@ -59,7 +59,7 @@ def contact_of(  # noqa: PLR0913 - what is known of a mail
         cc=tuple(each.address for each in read.cc),
         proved=belongs.ticket,
         mentioned=tuple(mentioned(read.subject)),
-        forged=read.verdict.dmarc == "fail",
+        forged=is_forged(read.verdict),
         checks={**_checks(read), **scanned},
         folds=read.folds,
         notes=tuple(sorted(note.value for note in read.notes)),
@@ -83,7 +83,12 @@ def contact_of(  # noqa: PLR0913 - what is known of a mail
 
 def is_id(message_id: str) -> bool:
     """Return whether a Message-ID tells mails apart; `<>` and `<1>`, as devices have, do not."""
-    return len(message_id) >= SHORTEST_ID and message_id.isprintable()
+    return len(message_id) >= SHORTEST_ID and "@" in message_id and message_id.isprintable()
+
+
+def is_forged(verdict: Verdict) -> bool:
+    """Return whether the sender's domain disowns a mail: by DMARC, or by SPF and nothing else."""
+    return verdict.dmarc == "fail" or (verdict.spf == "fail" and not verdict.aligned)
 
 
 def mentioned(subject: str) -> Iterator[str]:
@@ -176,8 +181,3 @@ def _file(kind: str, stored: Stored) -> File:
         name=stored.name,
     )
     return File(kind=kind, blob=blob, content_id=stored.content_id)
-
-
-def is_unread(contact: Contact) -> bool:
-    """Return whether only the raw bytes of a mail are known."""
-    return contact.mail is not None and Note.UNREADABLE.value in contact.mail.notes

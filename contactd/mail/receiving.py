@@ -172,13 +172,13 @@ class Receiving:
                     except TemporaryFailure as failure:
                         self._figures.fault = str(failure)
                         log.warning("mail.deferred", reason=str(failure))
-                        await _first_of(self._stopping, pause_s)
+                        await self._pause(pause_s)
                         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                     except Exception:  # the boundary "per mail": the others go on
                         HANDLER_FAILURES.labels(where=self.name).inc()
                         log.exception("mail.failed", again_after_s=POISON_PAUSE_S)
                         self._figures.failing.add(receipt.id)
-                        await _first_of(self._stopping, POISON_PAUSE_S)
+                        await self._pause(POISON_PAUSE_S)
                     else:
                         self._figures.failing.discard(receipt.id)
                         self._figures.fault = ""
@@ -188,6 +188,12 @@ class Receiving:
         finally:
             self._figures.in_hand -= 1
             self._free.release()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, without holding a place that others could use."""
+        self._free.release()
+        await _first_of(self._stopping, seconds)
+        await self._free.acquire()
 
     async def _file(self, receipt: Receipt) -> None:
         """File a mail.

@@ -13,7 +13,7 @@ from typing import Final
 
 from contactd.routing.notify import Reason
 from contactd.tickets.contact import Medium, Outcome
-from contactd.tickets.journal import Entry, from_machine
+from contactd.tickets.journal import Entry, asks_nothing
 
 ENGINEER_LEFT: Final = "engineer.left"  # who had it is in no desk file any more
 HAND_OVER_DECLINED: Final = "hand_over.declined"  # by whom it was given to while off duty
@@ -22,6 +22,7 @@ _GAVE_UP: Final = frozenset(
     {Outcome.ABANDONED_GREETING, Outcome.ABANDONED_MENU, Outcome.ABANDONED_QUEUE}
 )
 _CONTENT: Final = frozenset({Outcome.ANSWERED, Outcome.SELF_SERVICE, Outcome.RECEIVED})
+_HEARD_WITHIN: Final = timedelta(minutes=1)  # by then a mail has done what it says: "OK", "take"
 _IN_LINE: Final = timedelta(minutes=10)  # a call whose end was not heard by then is given up
 
 
@@ -79,12 +80,12 @@ def _follow_line(in_line: dict[str, datetime], entry: Entry) -> None:
 def _written(entry: Entry, _spoken: set[str], _redial_within: timedelta) -> Need | None:
     if entry.body["medium"] == Medium.CALL:
         return None  # the queue rings people for as long as it goes on
-    if from_machine(entry):
+    if asks_nothing(entry):
         return None
     return Need(
         reason=Reason.NEW,
         since=datetime.fromisoformat(entry.body["received_at"]),
-        due_at=entry.at,
+        due_at=entry.at + (_HEARD_WITHIN if entry.body.get("reply") else timedelta()),
         entry=entry.seq,
         contact=entry.body["contact"],
     )

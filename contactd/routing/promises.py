@@ -25,7 +25,7 @@ from contactd.routing.clocks import (
     recompute,
 )
 from contactd.routing.terms import Terms
-from contactd.tickets.journal import Entry, from_machine, instant_text
+from contactd.tickets.journal import Entry, asks_nothing, instant_text
 from contactd.tickets.model import CALENDAR, CONTRACT
 from contactd.tickets.priority import Priority
 
@@ -315,7 +315,7 @@ def _opened(entry: Entry) -> Iterator[Fact]:
 
 
 def _received(entry: Entry) -> Iterator[Fact]:
-    if from_machine(entry):
+    if asks_nothing(entry):
         return
     at = _instant(entry.body, "received_at")
     yield Fact(kind=Kind.CONTACT_RECEIVED, at=at, entry=entry.seq)

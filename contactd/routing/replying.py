@@ -12,7 +12,6 @@ from typing import Final
 from contactd.errors import ActionNotAllowed, NotFound, PermanentFailure
 from contactd.routing.follow_up import Author, FollowUp, NewRoutingWork
 from contactd.routing.following import Watch
-from contactd.routing.notify import REQUESTER
 from contactd.tickets.contact import Medium
 from contactd.tickets.dispatching import Step, WrongCode
 from contactd.tickets.model import ENGINEER, Progress, Ticket
@@ -100,19 +99,16 @@ class Replying:
             Verb.NOT_SOLVED: self._reopen,
         }
 
-    async def reply(
-        self, address: Address, text: str, medium: Medium, only: str = ""
-    ) -> Answer | None:
+    async def reply(self, address: Address, text: str, medium: Medium) -> Answer | None:
         """Do what the sender of a text asks for; None if a person has to read it.
 
-        `only` is whom it proves to be from (an engineer's key, or REQUESTER): nobody else is
-        believed to have sent it. "": the medium has proved its address.
+        The medium has made sure that it comes from this address.
 
         Raises:
             TemporaryFailure: the same text may be given again, whatever of it was done.
         """
         author = await self._author(address)
-        if author is None or only not in ("", author.engineer or REQUESTER):
+        if author is None:
             return None
         reply = parse(text, Sender.ENGINEER if author.engineer else Sender.REQUESTER)
         if reply is None:

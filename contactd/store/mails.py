@@ -22,7 +22,7 @@ _TICKET_OF: Final = (
     .select_from(notifications.join(tickets, tickets.c.id == notifications.c.ticket_id))
     .where(notifications.c.client_ref == bindparam("ref"))
 )
-_SENT: Final = select(notifications.c.recipient, notifications.c.address).where(
+_SENT: Final = select(notifications.c.address).where(
     notifications.c.client_ref == bindparam("ref"), notifications.c.medium == Medium.MAIL.value
 )
 _OF_TICKET: Final = (
@@ -52,7 +52,6 @@ class FiledMail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMail:
-    recipient: str  # engineer's key, or routing.notify.REQUESTER
     address: str
 
 
@@ -91,7 +90,7 @@ class Mails:
         """Return whom a notification went to; None if there is none of this `ref`."""
         async with self._database.reading() as connection:
             row = (await connection.execute(_SENT, {"ref": ref})).first()
-        return SentMail(recipient=row.recipient, address=row.address) if row else None
+        return SentMail(address=row.address) if row else None
 
     async def bounced(self, address: str) -> None:
         """Note that an address does not work: nobody is told by it until its owner writes."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 
 class Medium(StrEnum):
@@ -88,6 +89,12 @@ class Writer(StrEnum):
     RECEIPT = "receipt"  # delivered, relayed or read (RFC 3461, RFC 8098)
     REPORT = "report"  # feedback (RFC 5965), DMARC and TLS reports
     OWN = "own"  # we wrote it: it came back
+
+
+# They say something about a mail of ours, and ask nobody for anything.
+ECHOES: Final = frozenset(
+    {Writer.AUTO_REPLY, Writer.BOUNCE, Writer.RECEIPT, Writer.REPORT, Writer.OWN}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

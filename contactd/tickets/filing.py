@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from contactd.tickets import model
-from contactd.tickets.contact import Contact, Filed, Medium, Writer
+from contactd.tickets.contact import ECHOES, Contact, Filed, Medium, Writer
 from contactd.tickets.events import CallEnded
 from contactd.tickets.journal import Draft
 from contactd.tickets.model import Decision, Ticket, TicketPolicy
@@ -124,7 +124,7 @@ def _asks_nothing(contact: Contact) -> bool:
     """
     mail = contact.mail
     if mail is None or mail.writer is not Writer.PERSON:
-        return mail is not None
+        return mail is not None and mail.writer in ECHOES
     found = parse(f"{mail.reply} {_SAMPLE}", Sender.REQUESTER) if mail.reply else None
     return found is not None and found.verb in (Verb.SOLVED, Verb.STATUS)
 
@@ -210,7 +210,7 @@ class Filing:
         before = person.latest
         older = self._older(contact, person)
         if older is not None:
-            older.apply(model.join(older.ticket, contact, self._now))
+            older.apply(model.join(older.ticket, contact, person.person, self._now))
             ticket, opened = older, False
         else:
             decision = self._open(contact, person)
@@ -236,7 +236,9 @@ class Filing:
         for found in self._claimed(contact, person):
             if found.ticket.state in OPEN or _asks_nothing(contact):
                 return found
-        latest = person.latest
+        # An alarm is another one than that before, and nobody who has that one hears of it.
+        is_program = contact.mail is not None and contact.mail.writer in (Writer.AUTO, Writer.LIST)
+        latest = None if is_program else person.latest
         if latest is not None and model.may_join(latest.ticket, contact, self._policy):
             return latest
         return None

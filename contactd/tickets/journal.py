@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from contactd.tickets.contact import ECHOES
+
 LONGEST_ACTOR: Final = 80  # characters, as in its column
 SYSTEM = "system"
 REQUESTER = "requester"
@@ -46,12 +48,15 @@ class Entry:
     hash: str
 
 
-def from_machine(entry: Entry) -> bool:
-    """Return whether a contact joined of which no person asks anything: a vacation note, a bounce.
+def asks_nothing(entry: Entry) -> bool:
+    """Return whether a contact joined that asks nobody for anything: a vacation note, a bounce,
+    a mail of the engineer who has the ticket.
 
     What opened a ticket is not one of them: whoever wrote it, somebody has to look.
     """
-    return entry.action == "contact.added" and entry.body.get("writer", "person") != "person"
+    body = entry.body
+    is_echo = body.get("writer") in ECHOES or bool(body.get("engineer"))
+    return entry.action == "contact.added" and is_echo
 
 
 def instant_text(at: datetime) -> str:

@@ -262,9 +262,11 @@ def _title(contact: Contact) -> str:
     return clean_line(subject, 200) or clean_line(contact.text, 200)
 
 
-def join(ticket: Ticket, contact: Contact, now: datetime) -> Decision:
-    """Add a repeat contact to its requester's open ticket."""
-    added = draft(ticket, now, journal.REQUESTER, "contact.added", _naming(contact))
+def join(ticket: Ticket, contact: Contact, person: Person, now: datetime) -> Decision:
+    """Add a contact to the ticket that it belongs to; `person` is whose it is."""
+    has_it = contact.mail is not None and person.key != "" and person.key == ticket.assignee
+    body = {**_naming(contact), **({"engineer": person.key} if has_it else {})}
+    added = draft(ticket, now, journal.REQUESTER, "contact.added", body)
     joined = replace(
         ticket,
         last_contact_at=max(ticket.last_contact_at, contact.received_at),
@@ -501,7 +503,8 @@ def _check_open(ticket: Ticket, verb: str) -> None:
 
 
 def _writing(mail: MailFacts) -> dict[str, Any]:
-    return {"writer": mail.writer.value, **({"forged": True} if mail.forged else {})}
+    said = {"forged": mail.forged, "reply": bool(mail.reply)}
+    return {"writer": mail.writer.value, **{name: True for name, is_so in said.items() if is_so}}
 
 
 def _naming(contact: Contact) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from contactd.routing.notify import MOST_COURTESIES, REQUESTER, Notification, Re
 from contactd.tickets.contact import Contact, MailFacts, Medium, Outcome, Writer
 from contactd.tickets.dispatching import Step
 from contactd.tickets.states import Action, State
-from tests.fakes.desk import AT_GZ, BY_PHONE, Desk, hours, minutes
+from tests.fakes.desk import AT_GZ, BY_PHONE, Desk, calm, engineers, hours, minutes
 
 QIAN = "qian@x.cn"  # of the desk's people, in Chinese
 NOBODY = "nobody@example.org"
@@ -322,3 +322,46 @@ async def test_who_has_two_mailboxes_is_answered_at_the_one_they_wrote_from(desk
 async def test_who_is_forged_is_told_nothing(desk: Desk) -> None:
     await desk.write(QIAN, Medium.MAIL, mail=MailFacts(forged=True))
     assert heard(desk) == []
+
+
+async def solved(desk: Desk) -> str:
+    """Let 钱 write, 王伟 take the ticket and solve it, and forget who rang."""
+    await desk.load(**calm())
+    ticket = await desk.write(QIAN, Medium.MAIL, mail=MailFacts())
+    await desk.press("wang", "1")
+    await desk.when(desk.tickets.act(ticket, Action.RESOLVE, actor="engineer:wang"))
+    desk.forget()
+    return ticket
+
+
+async def test_an_ok_that_closes_the_ticket_wakes_nobody(desk: Desk) -> None:
+    ticket = await solved(desk)
+    await desk.write(QIAN, Medium.MAIL, mail=MailFacts(reply="OK", proved=ticket))
+    confirmed = desk.tickets.confirm(ticket, solved=True, actor="requester", how="mail")
+    await desk.when(confirmed)
+    await desk.fast_forward(minutes(5))
+    assert desk.phones_that_rang() == []
+
+
+async def test_an_ok_that_nobody_believes_is_read_by_a_person_after_a_minute(desk: Desk) -> None:
+    ticket = await solved(desk)
+    await desk.write(QIAN, Medium.MAIL, mail=MailFacts(reply="OK", proved=ticket))
+    await desk.fast_forward(minutes(0.9))
+    assert desk.phones_that_rang() == []
+    await desk.fast_forward(minutes(0.2))
+    assert desk.phones_that_rang() == ["wang"]
+
+
+async def test_words_of_the_engineer_who_has_the_ticket_wake_nobody(desk: Desk) -> None:
+    mailed = [each | {"mails": ["wang@x.cn"]} if each["key"] == "wang" else each
+              for each in engineers()]  # fmt: skip
+    await desk.load(**calm(), engineers=mailed)
+    ticket = await desk.write(QIAN, Medium.MAIL, mail=MailFacts())
+    await desk.press("wang", "1")
+    desk.forget()
+    note = MailFacts(proved=ticket)
+    assert await desk.write("wang@x.cn", Medium.MAIL, mail=note) == ticket
+    await desk.fast_forward(minutes(5))
+    assert desk.phones_that_rang() == []
+    await desk.write(QIAN, Medium.MAIL, mail=note)
+    assert desk.phones_that_rang() == ["wang"], "the requester's words do"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from contactd.mail.acting import Acting
-from contactd.routing.notify import REQUESTER, SendState
+from contactd.routing.notify import SendState
 from contactd.routing.replying import Answer, Heard
 from contactd.store.mails import FiledMail, SentMail
 from contactd.tickets.contact import MailFacts, Medium, Undelivered
@@ -21,8 +21,8 @@ TICKET, OTHER = "26112200014", "26112200022"
 ZHANG, WANG = Address(kind=MAIL, value="zhang@x.cn"), Address(kind=MAIL, value="wang@x.cn")
 PAGE, QUESTION = "page-1", "solved-1"
 SENT = {
-    PAGE: SentMail(recipient="wang", address=WANG.value),
-    QUESTION: SentMail(recipient=REQUESTER, address=ZHANG.value),
+    PAGE: SentMail(address=WANG.value),
+    QUESTION: SentMail(address=ZHANG.value),
 }
 DUE = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ class World:
 
     mail: FiledMail | None
     heard: Heard = Heard.TAKEN
-    replies: list[tuple[str, str, str]] = field(default_factory=list)  # who, text, only
+    replies: list[tuple[str, str]] = field(default_factory=list)  # who, text
     bounces: list[str] = field(default_factory=list)
     outcomes: list[tuple[str, SendState]] = field(default_factory=list)
     said: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
@@ -50,10 +50,8 @@ class World:
     async def outcome(self, ref: str, state: SendState) -> None:
         self.outcomes.append((ref, state))
 
-    async def reply(
-        self, address: Address, text: str, medium: Medium, only: str = ""
-    ) -> Answer | None:
-        self.replies.append((address.value, text, only))
+    async def reply(self, address: Address, text: str, medium: Medium) -> Answer | None:
+        self.replies.append((address.value, text))
         if TICKET not in text:
             return None
         progress = Progress(
@@ -82,15 +80,15 @@ def filed(sender: Address = WANG, **facts: Any) -> FiledMail:
 
 async def test_a_reply_to_a_mail_of_ours_is_its_recipients_word() -> None:
     world = await due(filed(reply="take", about=PAGE))
-    assert world.replies[-1] == (WANG.value, f"take {TICKET}", "wang")
+    assert world.replies[-1] == (WANG.value, f"take {TICKET}")
     world = await due(filed(ZHANG, reply="OK", about=QUESTION))
-    assert world.replies[-1] == (ZHANG.value, f"OK {TICKET}", REQUESTER)
+    assert world.replies[-1] == (ZHANG.value, f"OK {TICKET}")
 
 
-async def test_who_answers_the_requesters_mail_in_an_engineers_name_is_only_the_requester() -> None:
-    """Replying believes nobody else: see `only`."""
-    world = await due(filed(WANG, reply=f"1 {OTHER}", about=QUESTION))
-    assert {only for _, _, only in world.replies} == {REQUESTER}
+@pytest.mark.parametrize("line", ["take", f"1 {OTHER}", "OK"])
+async def test_who_answers_their_own_mail_in_another_name_is_not_believed(line: str) -> None:
+    assert (await due(filed(WANG, reply=line, about=QUESTION))).replies == []
+    assert (await due(filed(ZHANG, reply=line, about=PAGE))).replies == []
 
 
 async def test_an_address_that_everybody_on_the_ticket_knows_proves_nobody() -> None:
@@ -100,7 +98,7 @@ async def test_an_address_that_everybody_on_the_ticket_knows_proves_nobody() -> 
 
 async def test_a_domain_that_vouches_for_the_sender_is_enough() -> None:
     world = await due(filed(reply=f"take {TICKET}", checks={"aligned": "x.cn"}))
-    assert world.replies == [(WANG.value, f"take {TICKET}", "")]
+    assert world.replies == [(WANG.value, f"take {TICKET}")]
 
 
 async def test_a_forged_mail_does_nothing() -> None:

@@ -95,9 +95,18 @@ def test_a_mail_is_a_contact_with_its_files() -> None:
     assert made.mail.notes == ("cut",)
 
 
-@pytest.mark.parametrize(("dmarc", "forged"), [("fail", True), ("pass", False), ("none", False)])
-def test_a_mail_is_forged_if_dmarc_says_so(dmarc: str, forged: bool) -> None:
-    made = contact(Read(raw=RAW, verdict=Verdict(dmarc=dmarc)))
+@pytest.mark.parametrize(
+    ("verdict", "forged"),
+    [
+        (Verdict(dmarc="fail"), True),
+        (Verdict(dmarc="pass", spf="fail", aligned=True), False),
+        (Verdict(spf="fail"), True),
+        (Verdict(spf="softfail"), False),
+        (Verdict(), False),
+    ],
+)
+def test_a_mail_is_forged_if_its_domain_disowns_it(verdict: Verdict, forged: bool) -> None:
+    made = contact(Read(raw=RAW, verdict=verdict))
     assert made.mail is not None
     assert made.mail.forged is forged
 
@@ -130,7 +139,7 @@ def test_spam_is_bulk_and_a_virus_is_named() -> None:
     assert bounce.mail.writer is Kind.BOUNCE
 
 
-@pytest.mark.parametrize("message_id", ["<>", "<1>", "<a@b>", "<tab\t@x.cn>"])
+@pytest.mark.parametrize("message_id", ["<>", "<1>", "<a@b>", "<tab\t@x.cn>", "<Your-message>"])
 def test_an_id_that_tells_no_mails_apart_is_none(message_id: str) -> None:
     made = contact(Read(raw=RAW, message_id=message_id, in_reply_to=(message_id, "<1@desk.cn>")))
     assert made.mail is not None

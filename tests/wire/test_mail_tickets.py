@@ -140,6 +140,19 @@ async def test_what_asks_for_nothing_lies_on_the_ticket_though_it_is_closed(
     assert (await tickets.receive(mail(2, proved=first.ticket, **facts))).ticket == first.ticket
 
 
+@pytest.mark.parametrize("writer", [Writer.AUTO, Writer.LIST])
+async def test_an_alarm_opens_a_ticket_though_the_last_one_is_open_and_joins_none_that_is_closed(
+    tickets: TicketService, writer: Writer
+) -> None:
+    soon = timedelta(minutes=1)
+    first = await tickets.receive(mail(1, after=soon, writer=writer))
+    second = await tickets.receive(mail(2, after=soon, writer=writer))
+    assert second.ticket != first.ticket
+    await tickets.act(first.ticket, Action.CANCEL, actor="user:desk")
+    third = mail(3, after=soon, writer=writer, references=("<1@x.cn>",))
+    assert (await tickets.receive(third)).opened
+
+
 async def test_not_solved_after_the_end_is_a_new_ticket(tickets: TicketService) -> None:
     first = await tickets.receive(mail(1))
     await tickets.act(first.ticket, Action.CANCEL, actor="user:desk")
