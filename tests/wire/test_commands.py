@@ -403,6 +403,22 @@ def test_a_user_is_added_with_the_password_from_standard_input(
     assert shell.complaint == "contactd: a password has at least 8 characters\n"
 
 
+# letter
+
+
+def test_a_letter_is_shown_in_the_words_that_are_configured(shell: Shell, tmp_path: Path) -> None:
+    assert shell.run("letter", "solved").startswith("Subject: [26112200172]")
+    assert "<html" in shell.run("letter", "new", "--language", "en", "--html")
+    words = tmp_path / "letters.toml"
+    words.write_text('[solved.zh]\nsentence = "工单{ticket}好了。"\n', encoding="utf-8")
+    shell.sections["mail"] = {"letters_file": str(words)}
+    config.write(tmp_path, shell.sections)
+    assert "工单26112200172好了。" in shell.run("letter", "solved")
+    words.write_text('[solved.zh]\nsentence = "{nothing}"\n', encoding="utf-8")
+    shell.run("letter", "solved", code=os.EX_CONFIG)
+    assert "mail.letters_file" in shell.complaint
+
+
 # migrate, and what goes wrong with all of them
 
 

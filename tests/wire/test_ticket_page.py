@@ -25,7 +25,7 @@ from contactd.store.blobs import Blobs
 from contactd.store.engine import Database
 from contactd.store.schema import tickets as tickets_table
 from contactd.store.views import Views
-from contactd.tickets.contact import Contact, Medium
+from contactd.tickets.contact import Blob, Contact, File, MailFacts, Medium
 from contactd.tickets.model import Classification
 from contactd.tickets.people import Role
 from contactd.tickets.states import Action
@@ -411,3 +411,51 @@ async def test_an_open_status_page_keeps_its_links_when_it_changes(
             reader.site.signals.raise_(Topic.BOARD)
             async with asyncio.timeout(5):
                 await stream.content.readuntil(f'href="{PATH}/26112000018"'.encode())
+
+
+async def test_a_mail_is_shown_with_its_quotes_folded_and_its_files(reader: Reader) -> None:
+    text = "还是卡纸。\n> 请重启打印机\n> 谢谢\n王五"
+    blob = Blob(sha256="a" * 64, size_bytes=2048, media_type="application/pdf", name="<b>账单.pdf")
+    mail = Contact(
+        medium=Medium.MAIL,
+        external_id="mail-1",
+        received_at=reader.desk.clock.now(),
+        from_value="zhang@x.cn",
+        text=text,
+        mail=MailFacts(
+            subject="Re: <i>打印机",
+            folds=((6, 21),),
+            checks={"spf": "pass", "dkim": "fail"},
+            notes=("encoding_unsure",),
+        ),
+        html="<p>还是卡纸。</p>",
+        files=(File(kind="attachment", blob=blob),),
+    )
+    filed = await reader.desk.tickets.receive(mail)
+    html = await reader.page(filed.ticket)
+    quoted = html.partition('<details class="quoted">')[2].partition("</details>")[0]
+    assert "&gt; 请重启打印机" in quoted
+    assert "还是卡纸" not in quoted
+    assert "王五" not in quoted
+    assert "Re: &lt;i&gt;打印机" in html
+    assert "SPF：pass" in html
+    assert "文字编码存疑" in html
+    assert "&lt;b&gt;账单.pdf" in html
+    assert f"/desk/mails/{filed.contact_id}" in html
+
+
+async def test_files_of_a_mail_with_a_virus_are_named_and_not_linked(reader: Reader) -> None:
+    blob = Blob(sha256="b" * 64, size_bytes=9, media_type="application/zip", name="发票.zip")
+    mail = Contact(
+        medium=Medium.MAIL,
+        external_id="mail-2",
+        received_at=reader.desk.clock.now(),
+        from_value="zhang@x.cn",
+        text="见附件",
+        mail=MailFacts(subject="发票", checks={"virus": "Eicar-Test"}),
+        files=(File(kind="attachment", blob=blob),),
+    )
+    html = await reader.page((await reader.desk.tickets.receive(mail)).ticket)
+    assert "Eicar-Test" in html
+    assert "发票.zip" in html
+    assert "/api/v1/attachments/" not in html
