@@ -25,7 +25,7 @@ ENV PATH=/opt/contactd/bin:$PATH PYTHONUNBUFFERED=1
 USER 570
 WORKDIR /var/lib/contactd
 VOLUME /var/lib/contactd
-EXPOSE 8080
+EXPOSE 8080 8025
 # Not /readyz: where unhealthy containers are restarted, a database that is away must not be the reason.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/livez', timeout=4)"]

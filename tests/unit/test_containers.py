@@ -213,8 +213,10 @@ def settings_in_the_container(tmp_path: Path) -> Settings:
 def test_the_container_is_configured_for_what_is_around_it(tmp_path: Path) -> None:
     settings, mounts = settings_in_the_container(tmp_path), SERVICES["contactd"]["volumes"]
     (pbx,) = settings.pbx
-    (port,) = SERVICES["network"]["ports"]
-    assert port.endswith(f":{settings.http.port}")
+    pages, mail = SERVICES["network"]["ports"]
+    assert pages.endswith(f":{settings.http.port}")
+    assert mail.endswith(f":{settings.smtp.port}")
+    assert settings.smtp.host == "0.0.0.0"
     assert f":{settings.http.port}/" in SERVICES["contactd"]["healthcheck"]["test"][-1]
     assert settings.redis.url.get_secret_value() == "redis://redis:6379/0"
     assert "@postgres/" in settings.database_url
