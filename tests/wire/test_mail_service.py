@@ -228,7 +228,7 @@ async def test_a_mail_has_its_ticket_within_a_second_and_a_life_by_mail(tmp_path
 
 
 async def test_a_mail_is_a_ticket_within_a_second(tmp_path: Path) -> None:
-    """One of three is enough: the machine has other work. `make bench ONLY=mail` has the figures."""
+    """One of three is enough, as the machine has other work; `make bench` has the figures."""
     async with desk(tmp_path) as here:
         waited: list[float] = []
         for count in range(1, 4):
