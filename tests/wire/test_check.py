@@ -313,7 +313,7 @@ def mail(port: int) -> dict[str, Any]:
 
 async def test_mail_that_is_taken_without_a_certificate_is_a_warning(desk: Desk) -> None:
     desk.sections["smtp"] = {"mailboxes": ["support@x.cn"], "port": free_port()}
-    assert "without certificate_file" in await desk.only_broken("smtp", "WARNING")
+    assert "without certificate_file" in await desk.only_broken("smtp", "warning")
 
 
 async def test_a_certificate_that_cannot_be_read_is_named(desk: Desk, tmp_path: Path) -> None:

@@ -260,6 +260,7 @@ async def test_a_mail_that_nobody_waits_for_any_more_is_not_read(
     tmp_path: Path, spool: Spool, strange: str
 ) -> None:
     async with parsers(tmp_path, module=strange) as reader:
+        await reader.read(*spool.word("the child is up"))
         slow = asyncio.create_task(reader.read(*spool.word("slow")))
         await asyncio.sleep(0.1)
         gone = asyncio.create_task(reader.read(*spool.word("die")))
