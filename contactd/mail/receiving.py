@@ -31,6 +31,7 @@ LOOK_EVERY_S: Final = 1.0  # a listener says when it has kept something; this is
 FIRST_PAUSE_S: Final = 0.2  # before a mail that could not be filed is tried again; then doubled
 LONGEST_PAUSE_S: Final = 10.0
 LEDGER_EVERY_S: Final = 60.0
+MOST_WAITING: Final = 1000  # mails in memory, most of them waiting for the database or the disk
 POISON_PAUSE_S: Final = 300.0  # before a mail is tried again that met a bug
 AT_A_TIME: Final = 100  # mails that are looked for at once
 IN_HAND: Final = 64  # mails: those that are read at about the same time share a transaction
@@ -147,10 +148,17 @@ class Receiving:
                 self._kept.clear()
                 found = await self._poll()
                 for receipt in found:
-                    await self._free.acquire()
+                    await self._room()
+                    self._figures.in_hand += 1
                     mails.create_task(self._one(receipt), name=f"mail-{receipt.id}")
                 if not found:
                     await _first_of(self._kept, LOOK_EVERY_S)
+
+    async def _room(self) -> None:
+        """Return with a place; while so many wait for another try, the others stay on disk."""
+        while self._figures.in_hand >= MOST_WAITING and not self._stopping.is_set():
+            await _first_of(self._stopping, FIRST_PAUSE_S)
+        await self._free.acquire()
 
     async def _poll(self) -> list[Receipt]:
         try:
@@ -162,7 +170,6 @@ class Receiving:
 
     async def _one(self, receipt: Receipt) -> None:
         """File one mail, however long that takes: it was accepted."""
-        self._figures.in_hand += 1
         pause_s = FIRST_PAUSE_S
         try:
             with bound(mail=receipt.id):

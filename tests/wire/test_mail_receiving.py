@@ -7,10 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from contactd.errors import TemporaryFailure
 from contactd.mail import ledger
+from contactd.mail import receiving as receiving_module
 from contactd.mail.parsed import Mailbox, Origin, Read, Stored
 from contactd.mail.receiving import Receiving
 from contactd.mail.scanners import Mail
@@ -161,6 +163,28 @@ async def test_while_the_database_is_away_mails_wait_and_are_filed_afterwards(
 
         await eventually(there)
     assert failures == 0
+
+
+async def test_a_backlog_stays_on_disk_while_nothing_can_be_filed(
+    tmp_path: Path, database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving_module, "MOST_WAITING", 5)
+    await keep(tmp_path, [(TEN, raw(f"mail {n}", f"<{n}@load.cn>")) for n in range(40)])
+    tried: set[str] = set()
+
+    async def receive(contact: Contact) -> Filed:
+        tried.add(contact.external_id)
+        raise TemporaryFailure("the database is away")
+
+    service = receiving(tmp_path, database, clock, receive)
+    async with service.running():
+
+        async def are_tried() -> bool:
+            return len(tried) == 5
+
+        await eventually(are_tried)
+        await asyncio.sleep(0.5)  # in which the others would be tried, too
+        assert service.health()[0].figures["in_hand"] == len(tried) == 5
 
 
 async def test_a_repetition_is_one_contact_and_the_same_again_later_another(
