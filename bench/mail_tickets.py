@@ -46,10 +46,11 @@ import aiosmtplib
 
 from bench.figures import Figure, Judged, percentile
 from bench.peers import roundup, rt
-from bench.peers.programs import HOST, MAILBOX, ended, free_port, greeting, installed
+from bench.peers.programs import HOST, MAILBOX, ended, greeting, installed
 from bench.peers.roundup import Roundup
 from contactd.lab.asterisk import LabError
 from contactd.lab.daemon import Daemon, running, toml
+from contactd.lab.ports import free_port
 
 ROUNDS: Final = 2
 SENDERS: Final = 400  # contactd confirms six mails of one address in an hour

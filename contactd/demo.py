@@ -19,6 +19,7 @@ from contactd.errors import ContactdError
 from contactd.lab.asterisk import LabError
 from contactd.lab.desk import DESK_FILE, DID, DeskLab, open_desk
 from contactd.lab.network import Leg
+from contactd.lab.ports import free_port
 from contactd.routing import deskfile
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ async def _demo(*, check: bool, keep: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     _say("starting a PBX, the public network and contactd")
     port = {"host": "127.0.0.1", "port": PAGE_PORT} if _is_free(PAGE_PORT) else {}
-    smtp_port = MAIL_PORT if _is_free(MAIL_PORT) else _free_port()
+    smtp_port = MAIL_PORT if _is_free(MAIL_PORT) else free_port()
     settings = {"http": port, "smtp": {"mailboxes": [MAILBOX], "port": smtp_port}}
     async with open_desk(options={"QUEUE_WAIT": "14"}, settings=settings, keep=keep) as desk:
         _say(f"ready; the status page is {desk.daemon.url}/")
@@ -295,13 +296,6 @@ async def _go_on(desk: DeskLab) -> None:
         caller = f"1391234{1000 + number % 9000:04}"
         await desk.network.call(caller=caller, name=story.name, did=DID, script=story.script)
         _say(f"{caller} calls {DID}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _is_free(port: int) -> bool:

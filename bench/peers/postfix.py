@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.peers.programs import DOMAIN, HOST, ended, free_port, greeting, installed, run
+from bench.peers.programs import DOMAIN, HOST, ended, greeting, installed, run
 from contactd.lab.asterisk import LabError
+from contactd.lab.ports import free_port
 
 MASTER: Final = "/usr/lib/postfix/sbin/master"  # where Debian has it
 START_S: Final = 20.0

@@ -1,7 +1,6 @@
 """What the peers have in common: how they are installed, run, asked and ended."""
 
 import asyncio
-import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,14 +25,6 @@ def installed(peer: str) -> Path:
     if done.returncode != 0:
         raise LabError(f"{peer} is not there: scripts/bench-peers.sh {peer} installs it (as root)")
     return Path(done.stdout.strip().splitlines()[-1])
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def run(

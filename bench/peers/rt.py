@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.peers.programs import DOMAIN, HOST, MAILBOX, ended, free_port, greeting, installed, run
+from bench.peers.programs import DOMAIN, HOST, MAILBOX, ended, greeting, installed, run
 from contactd.lab.asterisk import LabError
+from contactd.lab.ports import free_port
 
 WORKERS: Final = 4  # two mails at a time keep two cores busy; some spare for its web pages
 START_S: Final = 60.0

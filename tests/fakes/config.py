@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from contactd.lab.daemon import Daemon, toml
+from contactd.lab.ports import free_port
 from contactd.settings import Settings, load
 from tests.fakes.pbx import SECRET, USERNAME
 from tests.fakes.rota import EVERY_SITE, desk_document
-from tests.fakes.site import free_port
 
 
 def document(

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from contactd.lab.ports import free_port
 from tests.fakes.peers import Misbehave
 
 TRANSCRIPTS: Final = Path(__file__).parents[1] / "transcripts"
@@ -110,7 +111,7 @@ class FakePbx:
         self.dialled: list[str] = []  # ChannelIds, in order; one that was live is not dialled
         self.hung_up: list[str] = []  # uniqueids, in order
         self.logins = 0
-        self.port = 0
+        self.port = free_port()
         self._changed = asyncio.Event()
         self._clients: list[_Client] = []
         self._server: asyncio.Server | None = None
@@ -156,7 +157,6 @@ class FakePbx:
     async def start(self) -> None:
         """Listen, on the same port as the last time."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
         if self._server is not None:

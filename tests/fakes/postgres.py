@@ -4,13 +4,14 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
+
+from contactd.lab.ports import free_port
 
 REMEDY: Final = "PostgreSQL is missing: `make setup`, or apt-get install postgresql"
 START_S: Final = 30
@@ -49,9 +50,7 @@ class PostgresServer:
         self._folder = folder
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
         subprocess.run(

@@ -1,7 +1,6 @@
 """The web half of the daemon on a real socket, with a fake board and accounts in memory."""
 
 import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import aiohttp
 
 from contactd.clock import SystemClock
 from contactd.httpd import Httpd, Route
+from contactd.lab.ports import free_port
 from contactd.settings import HttpSettings
 from contactd.signals import Signals
 from contactd.tickets.people import Role
@@ -76,12 +76,6 @@ class Site:
     accounts: FakeAccounts
     url: str
     port: int
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @cache

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from contactd.clock import SystemClock
+from contactd.lab.ports import free_port
 from contactd.mail.listener import certificate_of, listening, open_doors, port_of
 from contactd.mail.session import Intake
 from contactd.mail.spool import Envelope, Raw, Receipt, Spool, SpoolReader
 from contactd.settings import SmtpSettings
-from tests.fakes.site import free_port
 
 MAILBOX = "support@desk.test"
 STRANGER = "someone@example.org"

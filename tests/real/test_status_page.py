@@ -8,10 +8,11 @@ from typing import Any, Final
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from contactd.lab.ports import free_port
 from contactd.signals import Topic
 from contactd.web.board import CallStage
 from tests.fakes.board import HOSTILE_NAME, FakeBoard, call, quiet
-from tests.fakes.site import Site, free_port, running_site
+from tests.fakes.site import Site, running_site
 
 pytestmark = pytest.mark.real
 

@@ -22,6 +22,7 @@ from contactd.__main__ import main
 from contactd.clock import SystemClock
 from contactd.core import policy
 from contactd.lab.daemon import Daemon
+from contactd.lab.ports import free_port
 from contactd.metrics import LOOP_LAG
 from contactd.service import Health, Service
 from contactd.settings import Settings
@@ -35,7 +36,6 @@ from tests.fakes import config
 from tests.fakes.agi import Caller, header
 from tests.fakes.pbx import FakePbx
 from tests.fakes.rota import FROM_GZ, small_desk
-from tests.fakes.site import free_port
 from tests.fakes.waiting import eventually, until
 
 GRACE = timedelta(seconds=5)

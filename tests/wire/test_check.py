@@ -12,12 +12,12 @@ import contactd.log
 from contactd import check as check_module
 from contactd.check import check
 from contactd.errors import ConfigurationError
+from contactd.lab.ports import free_port
 from contactd.store.engine import Database, upgrade
 from tests.fakes import config
 from tests.fakes.pbx import FakePbx
 from tests.fakes.records import Recorder
 from tests.fakes.redis_server import RedisServer
-from tests.fakes.site import free_port
 from tests.fakes.smart_host import smart_host
 
 

@@ -22,6 +22,7 @@ from contactd.errors import (
     TemporaryFailure,
 )
 from contactd.httpd import SESSION_COOKIE, Httpd, Phase, Route
+from contactd.lab.ports import free_port
 from contactd.service import Health, HealthState
 from contactd.settings import HttpSettings
 from contactd.signals import Topic
@@ -31,7 +32,7 @@ from contactd.web.board import CallStage, masked, masked_name
 from contactd.web.login import own_page
 from tests.fakes.board import HOSTILE_NAME, FakeBoard, busy, call
 from tests.fakes.peers import PEERS, idle_crowd, visit
-from tests.fakes.site import Site, browser, free_port, running_site
+from tests.fakes.site import Site, browser, running_site
 from tests.fakes.ticker import LIMIT_S, Ticker
 from tests.fakes.waiting import until
 

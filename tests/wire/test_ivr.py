@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from contactd.errors import TemporaryFailure
+from contactd.lab.ports import free_port
 from contactd.routing.clocks import Metric
 from contactd.settings import AgiSettings
 from contactd.store.desk import load_desk
@@ -22,7 +23,6 @@ from tests.fakes.agi import Caller, header
 from tests.fakes.clock import FakeClock
 from tests.fakes.promised import promise
 from tests.fakes.rota import FROM_GZ, STRANGER, VIP, small_desk
-from tests.fakes.site import free_port
 
 DID = "4008001234"
 WRONG_NUMBER = "26112000019"

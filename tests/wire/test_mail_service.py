@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from contactd.lab.daemon import Daemon, toml
+from contactd.lab.ports import free_port
 from tests.fakes import config
 from tests.fakes.rota import desk_document
-from tests.fakes.site import free_port
 from tests.fakes.smart_host import SmartHost, smart_host
 from tests.fakes.waiting import eventually
 
