@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from contactd.clock import Clock
@@ -78,7 +79,9 @@ def core(  # noqa: PLR0913 - what a program is made of
     notifiers: Notifiers,
 ) -> Core:
     """Put the parts together; `notifiers` may still be filled until the first event comes due."""
-    tickets = TicketService(database.new_work, clock, policy(settings), on_commit=signals.raise_)
+    tickets = TicketService(
+        partial(database.new_work, urgent=True), clock, policy(settings), on_commit=signals.raise_
+    )
     terms = LastTerms(
         database,
         answer=timedelta(seconds=settings.tickets.answer_within_s),

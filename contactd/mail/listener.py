@@ -33,7 +33,7 @@ log = get_logger()
 
 DRAIN_S: Final = 5.0  # for mails that are on their way when we stop
 FIGURES_S: Final = 1.0
-KEPT_S: Final = 0.05  # the daemon is woken at most so often
+KEPT_S: Final = 0.005  # the daemon is woken at most so often
 TAKEN_S: Final = 1.0  # a predecessor that is ending gives its address up by then
 BACKLOG: Final = 512  # connections that the kernel holds for us
 UNREAD_BYTES: Final = 1 << 16  # of what we tell a daemon that does not listen

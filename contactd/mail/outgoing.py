@@ -13,10 +13,11 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime
+from email.header import Header
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+from email.policy import compat32
+from email.utils import formataddr, format_datetime
 from typing import Final
 
 import aiosmtplib
@@ -37,7 +38,8 @@ log = get_logger()
 LINKS: Final = "/m"  # where `web.maillinks` has its pages
 REMEMBERED: Final = 10_000  # refs with their 250
 AT_ONCE: Final = 8  # connections to the smart host; Postfix lets one client have 50
-_POLICY: Final = SMTP.clone(cte_type="7bit")  # asks nothing of the smart host
+# Headers are written as they are given; the newer policies read each again, four times as long.
+_POLICY: Final = compat32.clone(linesep="\r\n")
 _NO_REPLY: Final = -1  # aiosmtplib's code of an answer that is no SMTP
 # RFC 5321 section 4.1.2 without quoted strings and address literals.
 _ADDRESS: Final = re.compile(
@@ -177,7 +179,7 @@ class Mails:
         Raises:
             PermanentFailure: the address is none that a smart host without SMTPUTF8 takes.
         """
-        if not (address := _ADDRESS.fullmatch(notification.address)):
+        if not _ADDRESS.fullmatch(notification.address):
             raise PermanentFailure("the address is not one that mail can be sent to")
         ours = around.ours
         reply_to = ours.reply_address(notification.ticket) if ours else ""
@@ -191,19 +193,20 @@ class Mails:
             wording=self._head.letters.wording(notification.reason, notification.language),
         )
         letter = words.letter(notification, setting)
-        mail = EmailMessage(policy=_POLICY)
+        mail = MIMEMultipart("alternative", policy=_POLICY)
         mail["From"] = _mailbox(self._service, self._settings.sender)
-        mail["To"] = Address(_line(notification.name), address[1], address[2])
+        mail["To"] = _mailbox(notification.name, notification.address)
         if reply_to:
             mail["Reply-To"] = _mailbox(self._service, reply_to)
-        mail["Subject"] = letter.subject
+        mail["Subject"] = Header(_line(letter.subject), "utf-8", header_name="Subject").encode()
         mail["Date"] = format_datetime(self._clock.now())
         is_reply = notification.reason in _REPLIES
         mail["Auto-Submitted"] = "auto-replied" if is_reply else "auto-generated"
         mail["X-Auto-Response-Suppress"] = "All"  # MS-OXCMAIL 2.2.3.2.14: no vacation notes
         mail["X-Contactd"] = _line(self._service)  # comes one back, it is known
-        mail.set_content(letter.text)
-        mail.add_alternative(letter.html, subtype="html")
+        for content, kind in ((letter.text, "plain"), (letter.html, "html")):
+            text = "\r\n".join(content.splitlines()) + "\r\n"  # RFC 2046 section 4.1.1
+            mail.attach(MIMEText(text, kind, "utf-8", policy=_POLICY))
         mail["Content-Language"] = "zh-CN" if notification.language.startswith("zh") else "en"
         unsubscribe = f"<{page}>" if page and notification.reason in _RECURRING else ""
         long = {
@@ -317,9 +320,8 @@ def _threading(notification: Notification, around: _Around) -> dict[str, list[st
     return {"In-Reply-To": newest[:1] or root, "References": [*root, *reversed(newest)]}
 
 
-def _mailbox(name: str, address: str) -> Address:
-    local, _, domain = address.rpartition("@")
-    return Address(display_name=_line(name), username=local, domain=domain)
+def _mailbox(name: str, address: str) -> str:
+    return formataddr((_line(name), address))
 
 
 def _line(name: str) -> str:

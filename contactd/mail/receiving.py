@@ -151,7 +151,7 @@ class Receiving:
                     await self._room()
                     self._figures.in_hand += 1
                     mails.create_task(self._one(receipt), name=f"mail-{receipt.id}")
-                if not found:
+                if len(found) < AT_A_TIME:  # all there was: what is kept since then has woken us
                     await _first_of(self._kept, LOOK_EVERY_S)
 
     async def _room(self) -> None:

@@ -135,8 +135,10 @@ class Database:
         self._clock = clock or SystemClock()
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._engines: _Engines | None = None
-        # SQLite has one writer; waiting here is fair and costs no busy loop.
+        # SQLite has one writer; waiting here is fair and costs no busy loop. Whoever does not serve
+        # somebody who waits queues elsewhere, so that only one of them is ever in the way.
         self._write_lock = asyncio.Lock()
+        self._back_lane = asyncio.Lock()
         self._trouble = ""
         self._since: dict[object, float] = {}  # transactions that write, oldest first; monotonic s
 
@@ -188,14 +190,17 @@ class Database:
         open_s = time.monotonic() - min(self._since.values(), default=time.monotonic())
         return f"a transaction has been open for {open_s:.0f} s" if open_s > HANGS_AFTER_S else ""
 
-    def new_work(self, *, reads_only: bool = False) -> AbstractAsyncContextManager[SqlUnitOfWork]:
+    def new_work(
+        self, *, reads_only: bool = False, urgent: bool = False
+    ) -> AbstractAsyncContextManager[SqlUnitOfWork]:
         """Return a block with one transaction, undone unless it is committed inside.
 
-        With `reads_only` it waits for nobody, and nothing can be written in it.
+        With `reads_only` it waits for nobody, and nothing can be written in it. With `urgent` it
+        waits for one transaction of those that are not, however many of them there are (SQLite).
         """
         if reads_only:
             return self._work(self._read(self._opened().reader))
-        return self._work(self._transaction(files=True))
+        return self._work(self._transaction(files=True, urgent=urgent))
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -245,29 +250,28 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def _transaction(self, *, files: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(
+        self, *, files: bool = False, urgent: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
         with self._watched():
             async with AsyncExitStack() as stack:
                 if self._is_sqlite:
-                    await stack.enter_async_context(self._turn())
+                    await self._take_turn(stack, urgent=urgent)
                 stack.enter_context(self._timed())
                 lock = _TAKE_FILING_LOCK if files and not self._is_sqlite else None
                 connection = await _begun(self._opened().writer, lock)
                 stack.push_async_callback(_close, connection)
                 yield connection
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Hold the only right to write (SQLite)."""
+    async def _take_turn(self, stack: AsyncExitStack, *, urgent: bool) -> None:
+        """Take the only right to write (SQLite); `stack` gives it back."""
         try:
             async with asyncio.timeout(WRITE_WAIT_S):
-                await self._write_lock.acquire()
+                if not urgent:
+                    await stack.enter_async_context(self._back_lane)
+                await stack.enter_async_context(self._write_lock)
         except TimeoutError as error:
             raise TemporaryFailure("the database is busy: a transaction does not end") from error
-        try:
-            yield
-        finally:
-            self._write_lock.release()
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
