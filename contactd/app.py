@@ -252,6 +252,7 @@ def build(settings: Settings) -> list[Service]:
         keys=keys,
         ledger=ledger,
         clock=clock,
+        make_way=database.make_way,
     )
 
     redis_url = settings.redis.url.get_secret_value()
@@ -354,6 +355,7 @@ def _mail_intake(  # noqa: PLR0913 - the composition root's words
     keys: Keys,
     ledger: Ledger,
     clock: Clock,
+    make_way: Callable[[], None],
 ) -> list[Service]:
     """Return what takes mail and reads it; nothing if no mailbox is configured."""
     smtp, spool = settings.smtp, settings.service.data_dir / "mail" / SPOOL
@@ -379,10 +381,15 @@ def _mail_intake(  # noqa: PLR0913 - the composition root's words
         clock=clock,
         zone=settings.service.zone,
     )
+
+    def on_kept() -> None:
+        make_way()
+        receiving.wake()
+
     listener = Listener(
         smtp,
         spool,
-        on_kept=receiving.wake,
+        on_kept=on_kept,
         log_level=settings.service.log_level,
         log_json=settings.service.log_json,
     )

@@ -17,7 +17,7 @@ from email.header import Header
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.policy import compat32
-from email.utils import formataddr, format_datetime
+from email.utils import format_datetime, formataddr
 from typing import Final
 
 import aiosmtplib

@@ -335,11 +335,12 @@ class FollowUp:
 
     async def _is_wanted(self, work: RoutingWork, found: StoredNotice) -> bool:
         """Return whether its ladder, or the requester's ticket, still wants it sent."""
-        case = await work.routing.case(found.ticket_id)
-        if found.notification.reason in ASKS:
-            return case is not None and case.ticket.state is State.RESOLVED
-        if not found.generation:
+        asks = found.notification.reason in ASKS
+        if not asks and not found.generation:
             return True
+        case = await work.routing.case(found.ticket_id)
+        if asks:
+            return case is not None and case.ticket.state is State.RESOLVED
         notice = _notice(case, found.notification.ref)
         if case is None or case.escalation is None or notice is None:
             return False

@@ -39,6 +39,7 @@ _TAKE_FILING_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({FILING_LOCK})")
 
 BUSY_TIMEOUT_S: Final = 5.0  # SQLite: how long to wait for another process's transaction
 WRITE_WAIT_S: Final = 10.0  # SQLite: how long to wait for this process's other transactions
+WAY_S: Final = 0.015  # SQLite: between what comes in and its transaction; a mail is read meanwhile
 CONNECT_TIMEOUT_S: Final = 3.0
 # PostgreSQL ends a statement itself; one that hears nothing from it any more is given up later.
 STATEMENT_TIMEOUT_S: Final = 8.0
@@ -139,6 +140,7 @@ class Database:
         # somebody who waits queues elsewhere, so that only one of them is ever in the way.
         self._write_lock = asyncio.Lock()
         self._back_lane = asyncio.Lock()
+        self._way_until = 0.0  # event loop's clock
         self._trouble = ""
         self._since: dict[object, float] = {}  # transactions that write, oldest first; monotonic s
 
@@ -201,6 +203,10 @@ class Database:
         if reads_only:
             return self._work(self._read(self._opened().reader))
         return self._work(self._transaction(files=True, urgent=urgent))
+
+    def make_way(self) -> None:
+        """Say that something urgent comes soon: who is not, begins nothing for `WAY_S` (SQLite)."""
+        self._way_until = asyncio.get_running_loop().time() + WAY_S
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -269,6 +275,9 @@ class Database:
             async with asyncio.timeout(WRITE_WAIT_S):
                 if not urgent:
                     await stack.enter_async_context(self._back_lane)
+                    pause_s = self._way_until - asyncio.get_running_loop().time()
+                    if pause_s > 0:  # once: however much comes in, this goes on, too
+                        await asyncio.sleep(pause_s)
                 await stack.enter_async_context(self._write_lock)
         except TimeoutError as error:
             raise TemporaryFailure("the database is busy: a transaction does not end") from error
