@@ -20,7 +20,7 @@ class _Cursor:
     So `AsyncConnection.stream` is not to be had; nobody reads a million rows here.
     """
 
-    def __init__(self, connection: "_Connection") -> None:
+    def __init__(self, connection: "CrossingConnection") -> None:
         self._connection = connection
         self._rows: list[Any] = []
         self.description: Any = None
@@ -59,7 +59,7 @@ class _Cursor:
             cursor.close()
 
 
-class _Connection(Connection):
+class CrossingConnection(Connection):
     def cursor(self) -> Any:
         return _Cursor(self)
 
@@ -68,13 +68,14 @@ class _Connection(Connection):
         await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
 
 
-async def connect(path: Path, *, busy_timeout_s: float) -> Connection:
+async def connect(path: Path, *, busy_timeout_s: float) -> CrossingConnection:
     """Open a connection that leaves the beginning of transactions to its user."""
 
     def connector() -> sqlite3.Connection:
         return sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
 
-    connection = _Connection(connector, 64)
+    connection = CrossingConnection(connector, 64)
     # Python waits for other threads at its end; a connection that was not closed must not hang it.
     connection._thread.daemon = True
-    return await connection
+    _ = await connection
+    return connection

@@ -7,6 +7,7 @@ other, so that the same steps come in the same order each time: a death is told 
 """
 
 import asyncio
+import math
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Generator
@@ -87,9 +88,14 @@ class Machine:
         self._process = process
         database = Database(f"sqlite:///{self.path}", clock=clock)
         try:
-            with mock.patch.object(engine, "_engines", return_value=self._engines):
+            with (
+                mock.patch.object(engine, "_engines", return_value=self._engines),
+                mock.patch.object(sqlite, "connect", self._connect),
+            ):
                 await database.open()
-            yield database
+            # The number of a step must not depend on the machine's clock: one checkpoint a life.
+            with mock.patch.object(engine, "CHECKPOINT_S", math.inf):
+                yield database
         finally:
             process.dead = True  # whatever still runs gets no further
             for each in self._open:
@@ -99,7 +105,7 @@ class Machine:
                 await kept.dispose(close=False)
 
 
-class _Connection(sqlite._Connection):
+class _Connection(sqlite.CrossingConnection):
     """A connection without a thread."""
 
     def __init__(self, connector: Callable[[], sqlite3.Connection], process: Process) -> None:

@@ -149,6 +149,76 @@ async def test_a_transaction_of_sqlite_that_does_not_end_fails_the_others_in_tim
         assert database.health()[0].state is HealthState.UP
 
 
+async def test_what_is_urgent_waits_for_one_of_those_that_are_not(
+    sqlite_url: str, clock: FakeClock
+) -> None:
+    database = Database(sqlite_url, clock=clock)
+    order: list[str] = []
+
+    async def follow(number: int) -> None:
+        async with database.new_work():
+            order.append(f"follow {number}")
+
+    async def file() -> None:
+        async with database.new_work(urgent=True):
+            order.append("file")
+
+    async with (
+        database.running(), asyncio.timeout(5), asyncio.TaskGroup() as tasks, database.writing()
+    ):  # fmt: skip
+        for number in range(3):
+            tasks.create_task(follow(number))
+        await asyncio.sleep(0.05)  # they queue
+        tasks.create_task(file())
+        await asyncio.sleep(0.05)
+    assert order == ["file", "follow 0", "follow 1", "follow 2"]
+
+
+async def test_who_is_not_urgent_makes_way_for_what_comes_in_but_not_for_ever(
+    sqlite_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WAY_S", 0.2)
+    database = Database(sqlite_url, clock=clock)
+    order: list[str] = []
+
+    async def work(name: str, *, urgent: bool = False) -> None:
+        async with database.new_work(urgent=urgent):
+            order.append(name)
+
+    async def more_and_more() -> None:
+        while "follow" not in order:
+            database.make_way()
+            await asyncio.sleep(0.01)
+
+    async with database.running(), asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        database.make_way()
+        tasks.create_task(work("follow"))
+        tasks.create_task(more_and_more())
+        await asyncio.sleep(0.05)  # a mail is read
+        tasks.create_task(work("file", urgent=True))
+    assert order == ["file", "follow"]
+
+
+async def test_the_wal_is_copied_by_who_is_not_urgent_once_in_a_while(
+    sqlite_url: str, clock: FakeClock
+) -> None:
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    database = Database(sqlite_url, clock=clock)
+
+    async def add(name: str, *, urgent: bool) -> bool:
+        """Return whether the name is in the database itself once it is committed."""
+        async with database.new_work(urgent=urgent) as work:
+            await work.connection.execute(insert(people).values(name=name, created_at=START))
+            await work.commit()
+        return name.encode() in file.read_bytes()
+
+    async with database.running():
+        assert not await add("Wang Wei", urgent=True)
+        assert await add("Li Na", urgent=False)
+        assert b"Wang Wei" in file.read_bytes()
+        assert not await add("Zhang San", urgent=False)  # it is too early
+
+
 async def test_pages_that_take_every_connection_they_get_leave_the_hotline_its_own(
     database: Database, tickets: TicketService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
