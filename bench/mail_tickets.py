@@ -7,7 +7,7 @@ ticket of its own, and confirm it: the peers before they are done, contactd afte
 in its figures; it is waited for before others are measured. Half of the mails are short and plain,
 the others in GB18030, with HTML, or with a picture of 60 kB.
 
-`…_p99`: `RATE` mails a second at random moments, an eighth of what the peers can read, from that
+`…_p99`: `RATE` mails a second at random moments, a quarter of what the peers can read, from that
 moment until the ticket is committed: the peers' programs end then; contactd's database is looked at
 every 1 ms. `…_rate`: tickets a second while more mails come than can be read, from the first
 delivery to the last commit. Roundup can also read a file with many mails in one process, which is
@@ -53,8 +53,8 @@ from contactd.lab.ports import free_port
 ROUNDS: Final = 2
 SENDERS: Final = 400  # contactd confirms six mails of one address in an hour
 WARM_UP: Final = 40  # mails
-RATE: Final = 1.0  # mails a second
-ARRIVALS: Final = 60  # mails a round
+RATE: Final = 2.0  # mails a second
+ARRIVALS: Final = 120  # mails a round
 LOOK_S: Final = 0.001
 COMMITTED_S: Final = 120.0
 READY_S: Final = 20.0
