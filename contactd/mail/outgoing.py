@@ -40,6 +40,7 @@ REMEMBERED: Final = 10_000  # refs with their 250
 AT_ONCE: Final = 8  # connections to the smart host; Postfix lets one client have 50
 # Headers are written as they are given; the newer policies read each again, four times as long.
 _POLICY: Final = compat32.clone(linesep="\r\n")
+_PLAIN_CHARS: Final = 400  # on one line of 998 octets, quoted and with its address
 _NO_REPLY: Final = -1  # aiosmtplib's code of an answer that is no SMTP
 # RFC 5321 section 4.1.2 without quoted strings and address literals.
 _ADDRESS: Final = re.compile(
@@ -198,7 +199,7 @@ class Mails:
         mail["To"] = _mailbox(notification.name, notification.address)
         if reply_to:
             mail["Reply-To"] = _mailbox(self._service, reply_to)
-        mail["Subject"] = Header(_line(letter.subject), "utf-8", header_name="Subject").encode()
+        mail["Subject"] = _encoded(_line(letter.subject))
         mail["Date"] = format_datetime(self._clock.now())
         is_reply = notification.reason in _REPLIES
         mail["Auto-Submitted"] = "auto-replied" if is_reply else "auto-generated"
@@ -321,7 +322,19 @@ def _threading(notification: Notification, around: _Around) -> dict[str, list[st
 
 
 def _mailbox(name: str, address: str) -> str:
-    return formataddr((_line(name), address))
+    name = _line(name)
+    encoded = _encoded(name)
+    # `formataddr` quotes what is ASCII; of the rest it makes one word, however long.
+    return formataddr((name, address)) if encoded == name else f"{encoded} <{address}>"
+
+
+def _encoded(text: str) -> str:
+    """Return text as a header has it: ASCII as it is, else encoded words (RFC 2047 section 2)."""
+    is_plain = text.isascii() and "=?" not in text and len(text) <= _PLAIN_CHARS
+    if is_plain:
+        return text
+    # The first line has room for the longest name of those headers, so that none begins empty.
+    return Header(text, "utf-8", header_name="Reply-To").encode()
 
 
 def _line(name: str) -> str:

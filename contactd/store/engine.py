@@ -167,6 +167,9 @@ class Database:
         self._engines = _engines(self._url)
         try:
             found = await self.revision()
+            if self._is_sqlite:
+                path = Path(str(self._url.database))
+                self._checkpointer = await sqlite.connect(path, busy_timeout_s=BUSY_TIMEOUT_S)
         except BaseException:
             await self.close()
             raise
@@ -176,9 +179,6 @@ class Database:
                 f"database: its tables are of revision {found or '(none)'}, this program needs"
                 f" {REVISION}: run `contactd migrate`"
             )
-        if self._is_sqlite:
-            path = Path(str(self._url.database))
-            self._checkpointer = await sqlite.connect(path, busy_timeout_s=BUSY_TIMEOUT_S)
 
     async def close(self) -> None:
         engines, self._engines = self._engines, None

@@ -4,7 +4,9 @@ import asyncio
 import base64
 import re
 import subprocess
-from email.utils import parsedate_to_datetime
+from email import message_from_bytes
+from email.header import decode_header, make_header
+from email.utils import parseaddr, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -445,6 +447,24 @@ async def test_words_of_the_installation_are_sent(clock: FakeClock) -> None:
     ((_, mail),) = await sent(clock, asked(), letters=letters)
     assert mail["Subject"] == "[26112000017] 好了"
     assert mail.get_body(["plain"]).get_content().startswith("26112000017 好了\r\n")
+
+
+@pytest.mark.parametrize("name", ["王" * 300, "W" * 900, 'Wang, "Wei"', "=?utf-8?b?546L?=", "Wang"])
+async def test_a_name_of_any_length_arrives_in_lines_that_every_server_takes(
+    clock: FakeClock, name: str
+) -> None:
+    async with smart_host() as host:
+        await lettered(host.port, clock).send(asked(name=name, facts={"title": name}))
+    ((envelope,), (mail,)) = host.taken, host.mails()
+    raw = bytes(envelope.original_content or b"")
+    assert max(map(len, raw.split(b"\r\n"))) <= 998  # RFC 5321 section 4.5.3.1.6
+    # Not by the policy that reads `mail`: it has spaces between the encoded words of a name.
+    shown, address = parseaddr(message_from_bytes(raw)["To"].replace("\r\n", ""))
+    assert str(make_header(decode_header(shown))) == name
+    assert address == mail["To"].addresses[0].addr_spec
+    body = mail.get_body(["plain"])
+    assert body is not None
+    assert name in body.get_content()
 
 
 # Addresses and ids ------------------------------------------------------------------------------
