@@ -461,8 +461,9 @@ def _sqlite(url: URL, *, begin: str, size: int) -> AsyncEngine:
     # have read and now both want to write would fail instead of waiting for each other.
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+        connection.exec_driver_sql(begin, execution_options=sqlite.SOON)
 
+    sqlite.watch_for_soon(engine.sync_engine)
     return engine
 
 

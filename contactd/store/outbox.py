@@ -37,6 +37,7 @@ from contactd.service import Health, HealthState
 from contactd.signals import Signals, Topic, wait
 from contactd.store.engine import Database
 from contactd.store.schema import outbox
+from contactd.store.sqlite import SOON
 from contactd.tickets.events import KINDS, Event
 
 log = get_logger()
@@ -124,7 +125,7 @@ _OURS: Final = and_(
     outbox.c.id == bindparam("row"),
     outbox.c.lease_until == bindparam("ours", type_=outbox.c.lease_until.type),
 )
-_DONE: Final = delete(outbox).where(_OURS)
+_DONE: Final = delete(outbox).where(_OURS).execution_options(**SOON)
 _FAILED: Final = (
     update(outbox)
     .where(_OURS)
@@ -135,6 +136,7 @@ _FAILED: Final = (
         error=bindparam("new_error"),
         parked_at=bindparam("new_parked_at"),
     )
+    .execution_options(**SOON)
 )
 # A row that others have in hand is not waited for: if they die, polling finds it.
 _NEXT_DUE: Final = select(func.min(outbox.c.due_at)).where(_NOT_PARKED, outbox.c.due_at > _NOW)

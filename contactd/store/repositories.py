@@ -25,6 +25,7 @@ from contactd.store.schema import (
     terms,
     tickets,
 )
+from contactd.store.sqlite import SOON
 from contactd.tickets.contact import (
     CallFacts,
     Contact,
@@ -143,7 +144,7 @@ _ENGINEERS: Final = select(people.c.key, people.c.id).where(
     people.c.key.in_(bindparam("keys", expanding=True))
 )
 _ADD_PEOPLE: Final = insert(people).returning(people.c.id, sort_by_parameter_order=True)
-_ADD_ADDRESSES: Final = insert(addresses)
+_ADD_ADDRESSES: Final = insert(addresses).execution_options(**SOON)
 
 _NEXT_SEQUENCE: Final = text(
     "INSERT INTO sequences (day, last) VALUES (:day, :count)"
@@ -177,8 +178,9 @@ _SAVE_TICKET: Final = (
             )
         }
     )
+    .execution_options(**SOON)
 )
-_APPEND: Final = insert(journal)
+_APPEND: Final = insert(journal).execution_options(**SOON)
 # Of clocks that run; who is sent to the site accepts or declines between ourselves (C3).
 _NEXT_PROMISE: Final = (
     select(clocks.c.metric, clocks.c.due_at, clocks.c.breached_at)
@@ -197,7 +199,7 @@ _DISPATCHES: Final = (
     .where(dispatches.c.ticket_id == bindparam("ticket"))
     .order_by(dispatches.c.number)
 )
-_ADD_DISPATCH: Final = insert(dispatches)
+_ADD_DISPATCH: Final = insert(dispatches).execution_options(**SOON)
 _SAVE_DISPATCH: Final = (
     update(dispatches)
     .where(dispatches.c.ticket_id == bindparam("ticket"), dispatches.c.number == bindparam("place"))
@@ -207,6 +209,7 @@ _SAVE_DISPATCH: Final = (
             for name in ("state", "wrong_codes", "is_proved", "updated_at")
         }
     )
+    .execution_options(**SOON)
 )
 _VERSIONS: Final = (
     select(terms.c.version, terms.c.body)
@@ -238,8 +241,8 @@ _MAILS_ANSWERED: Final = (
     .where(mail_ids.c.digest.in_(bindparam("digests", expanding=True)))
     .order_by(mail_ids.c.contact_id.desc())
 )
-_ADD_MAIL_IDS: Final = insert(mail_ids)
-_ADD_MAIL_PAGES: Final = insert(mail_pages)
+_ADD_MAIL_IDS: Final = insert(mail_ids).execution_options(**SOON)
+_ADD_MAIL_PAGES: Final = insert(mail_pages).execution_options(**SOON)
 _IS_ALIVE: Final = (  # mail comes from it again
     update(addresses)
     .where(
@@ -248,8 +251,9 @@ _IS_ALIVE: Final = (  # mail comes from it again
         addresses.c.bounced_at.is_not(None),
     )
     .values(bounced_at=None)
+    .execution_options(**SOON)
 )
-_ADD_FILES: Final = insert(attachments)
+_ADD_FILES: Final = insert(attachments).execution_options(**SOON)
 _MAIL: Final = TypeAdapter(MailFacts)
 
 _ADD_CONTACTS: Final = insert(contacts).returning(
@@ -274,6 +278,7 @@ _SAVE_CONTACT: Final = (
             )
         }
     )
+    .execution_options(**SOON)
 )
 
 

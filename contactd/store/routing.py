@@ -27,6 +27,7 @@ from contactd.store.schema import (
     people,
     tickets,
 )
+from contactd.store.sqlite import SOON
 from contactd.store.upsert import upsert
 from contactd.tickets.contact import Medium
 from contactd.tickets.model import Ticket
@@ -74,11 +75,15 @@ _CODES: Final = select(dispatches.c.number, dispatches.c.code).where(
     dispatches.c.ticket_id == bindparam("ticket")
 )
 _PUT: Final = upsert(escalations, ["ticket_id"])
-_DROP_CLOCKS: Final = delete(clocks).where(clocks.c.ticket_id == bindparam("ticket"))
-_ADD_CLOCKS: Final = insert(clocks)
+_DROP_CLOCKS: Final = (
+    delete(clocks).where(clocks.c.ticket_id == bindparam("ticket")).execution_options(**SOON)
+)
+_ADD_CLOCKS: Final = insert(clocks).execution_options(**SOON)
 # What was decided once is not decided again: the first one counts.
 _ADD_NOTES: Final = {
-    name: dialect.insert(notifications).on_conflict_do_nothing(index_elements=["dedup_key"])
+    name: dialect.insert(notifications)
+    .on_conflict_do_nothing(index_elements=["dedup_key"])
+    .execution_options(**SOON)
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
 _NOTE: Final = (
@@ -217,7 +222,7 @@ class SqlRouting:
         )
         if state is SendState.STOPPED:
             noted = noted.where(notifications.c.state.in_(_UNDER_WAY))
-        await self._connection.execute(noted)
+        await self._connection.execute(noted, execution_options=SOON)
 
     async def latest_page(self, ticket: str, engineer: str) -> str:
         """Return the `ref` of the last message to an engineer about a ticket, "" without one."""

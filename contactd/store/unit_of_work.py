@@ -18,19 +18,26 @@ from contactd.store.repositories import (
 )
 from contactd.store.routing import SqlRouting
 from contactd.store.schema import Instant, outbox
+from contactd.store.sqlite import SOON
 from contactd.tickets.contact import Cursor
 from contactd.tickets.events import Due, Event
 
-_ADD_EVENTS: Final = insert(outbox)
+_ADD_EVENTS: Final = insert(outbox).execution_options(**SOON)
 _ADD_UNIQUE_EVENTS: Final = {
-    "sqlite": sqlite.insert(outbox).on_conflict_do_nothing(index_elements=["dedup_key"]),
-    "postgresql": postgresql.insert(outbox).on_conflict_do_nothing(index_elements=["dedup_key"]),
+    name: dialect.insert(outbox)
+    .on_conflict_do_nothing(index_elements=["dedup_key"])
+    .execution_options(**SOON)
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
-_READ_TO: Final = text(
-    "INSERT INTO cursors (source, position, updated_at) VALUES (:source, :position, :now)"
-    " ON CONFLICT (source) DO UPDATE"
-    " SET position = excluded.position, updated_at = excluded.updated_at"
-).bindparams(bindparam("now", type_=Instant))
+_READ_TO: Final = (
+    text(
+        "INSERT INTO cursors (source, position, updated_at) VALUES (:source, :position, :now)"
+        " ON CONFLICT (source) DO UPDATE"
+        " SET position = excluded.position, updated_at = excluded.updated_at"
+    )
+    .bindparams(bindparam("now", type_=Instant))
+    .execution_options(**SOON)
+)
 
 
 class SqlUnitOfWork:

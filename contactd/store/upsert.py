@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
+from contactd.store.sqlite import SOON
+
 
 def upsert(table: Table, key: Sequence[str], *, kept: Sequence[str] = ()) -> Mapping[str, Insert]:
     """Return, by dialect, a statement that inserts a row or replaces all of it.
@@ -21,7 +23,7 @@ def upsert(table: Table, key: Sequence[str], *, kept: Sequence[str] = ()) -> Map
     return {
         "sqlite": on_sqlite.on_conflict_do_update(
             index_elements=key, set_=excluded(on_sqlite.excluded)
-        ),
+        ).execution_options(**SOON),
         "postgresql": on_postgresql.on_conflict_do_update(
             index_elements=key, set_=excluded(on_postgresql.excluded)
         ),

@@ -109,7 +109,7 @@ class _Connection(sqlite.CrossingConnection):
     """A connection without a thread."""
 
     def __init__(self, connector: Callable[[], sqlite3.Connection], process: Process) -> None:
-        super().__init__(connector, 64)
+        super().__init__(connector)
         self._process = process
 
     def __await__(self) -> Generator[Any, None, "_Connection"]:
@@ -118,15 +118,15 @@ class _Connection(sqlite.CrossingConnection):
         yield  # a generator that never waits
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        await self._process.step("statement")
-        return fn(*args, **kwargs)
-
-    async def commit(self) -> None:
-        await self._process.step("commit")
-        self._conn.commit()
-        await self._process.step("committed")
+        is_commit = fn is sqlite.run_and_commit
+        await self._process.step("commit" if is_commit else "statement")
+        found = fn(*args, **kwargs)
+        if is_commit:
+            await self._process.step("committed")
+        return found
 
     async def rollback(self) -> None:
+        self.soon = []
         if not self._process.dead:
             self._conn.rollback()
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Executable, insert, select, text
@@ -18,6 +19,7 @@ from contactd.service import HealthState
 from contactd.store import engine
 from contactd.store.engine import Database, migrate
 from contactd.store.schema import contacts, outbox, people, tokens
+from contactd.store.sqlite import SOON, CrossingConnection
 from contactd.tickets.contact import Contact, Medium
 from contactd.tickets.events import CallEnded, Due, EscalationDue
 from contactd.tickets.model import TicketPolicy
@@ -321,6 +323,46 @@ async def test_a_broken_constraint_is_a_bug_but_a_taken_key_is_a_conflict(
     for wrong, kind in (({"name": None}, IntegrityError), ({}, Conflict)):
         with pytest.raises(kind):
             await write(database, insert(tokens).values(row), insert(tokens).values(row | wrong))
+
+
+async def test_what_nobody_waits_to_hear_of_crosses_with_what_comes_next(
+    sqlite_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crossings: list[int] = []
+    execute = CrossingConnection._execute
+
+    async def counted(self: CrossingConnection, *arguments: Any, **names: Any) -> Any:
+        crossings.append(1)
+        return await execute(self, *arguments, **names)  # type: ignore[no-untyped-call]
+
+    soon = insert(people).values(created_at=START).execution_options(**SOON)
+    database = Database(sqlite_url, clock=clock)
+    async with database.running():
+        monkeypatch.setattr(CrossingConnection, "_execute", counted)
+        async with database.new_work(urgent=True) as work:
+            crossings.clear()
+            await work.connection.execute(soon)
+            await work.connection.execute(soon)
+            assert len((await work.connection.execute(select(people))).all()) == 2
+            await work.connection.execute(soon)
+            await work.commit()
+        assert len(crossings) == 2  # the question and the commit
+        async with database.new_work(urgent=True) as work:
+            await work.connection.execute(soon)  # and is not committed
+        async with database.reading() as connection:
+            assert len((await connection.execute(select(people))).all()) == 3
+
+
+async def test_what_fails_with_the_commit_undoes_everything_and_lets_the_next_one_in(
+    database: Database, tickets: TicketService
+) -> None:
+    row = {"name": "a", "role": "desk", "hash": b"1", "created_at": START}
+    soon = insert(tokens).values(row).execution_options(**SOON)
+    with pytest.raises(Conflict):
+        await write(database, insert(people).values(created_at=START), soon, soon)
+    async with database.reading() as connection:
+        assert (await connection.execute(select(people))).all() == []
+    assert (await tickets.receive(call(1))).new_contact
 
 
 async def test_wrong_sql_is_a_bug(database: Database) -> None:
