@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # The real things share one machine's ports, sounds and cores: two workers are enough.
 WORKERS ?= 2
 
-.PHONY: help setup demo demo-check check test test-quick nightly bench corpus diagrams clean
+.PHONY: help setup demo demo-check check test test-quick nightly bench corpus texts-contract diagrams clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ bench: setup ## figures against the bare thing; ONLY=name runs one
 
 corpus: setup ## real mails of DIR over SMTP against what is known of them
 	@$(PY) -m bench.corpus $(DIR)
+
+texts-contract: setup ## the gateway to Twilio against the OpenAPI document in DIR
+	@$(PY) -m bench.texts_contract $(DIR)
 
 diagrams: ## draw docs/ from the state tables
 	@$(PY) scripts/diagrams.py

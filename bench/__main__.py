@@ -1,8 +1,9 @@
 """`python -m bench [--only NAME]`: measures, prints a table, keeps it in docs/performance.md.
 
 NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`, `timers`,
-`pages`, `rota`, `explain`, `mail_accept`, `mail_tickets`) or one figure of it (`ring_p99`). The
-figures also go to bench/out/latest.json; those that were not measured now stay as they were.
+`pages`, `rota`, `explain`, `mail_accept`, `mail_tickets`, `texts`) or one figure of it
+(`ring_p99`). The figures also go to bench/out/latest.json; those that were not measured now stay as
+they were.
 """
 
 import argparse
@@ -28,6 +29,9 @@ from bench import (
     pages,
     records,
     rota,
+    texts,
+    texts_memory,
+    texts_smpp,
     timers,
 )
 from bench.figures import Figure, Judged, markdown, plain
@@ -62,6 +66,9 @@ MEASUREMENTS: Final[Mapping[tuple[str, ...], Callable[[], Awaitable[Sequence[Fig
         "mail_tickets_roundup_rate",
         "mail_tickets_mailbox",
     ): mail_tickets.measure,
+    ("texts_webhooks",): texts.webhooks,
+    ("texts_smpp_in", "texts_smpp_out"): texts_smpp.measure,
+    tuple(f"texts_memory_{name}" for name in texts_memory.GATEWAYS): texts_memory.measure,
 }
 ORDER: Final = [name for names in MEASUREMENTS for name in names]
 

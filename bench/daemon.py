@@ -85,7 +85,7 @@ async def _python() -> float:
 
 async def _memory(desk: DeskLab) -> Figure:
     await desk.daemon.start()
-    ours = await _settled(desk.daemon.pid)
+    ours = await settled(desk.daemon.pid)
     await desk.daemon.stop()
     bare = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "import aiohttp.web, sys; print(flush=True); sys.stdin.read()"),
@@ -108,7 +108,7 @@ async def _memory(desk: DeskLab) -> Figure:
     )
 
 
-async def _settled(pid: int) -> float:
+async def settled(pid: int) -> float:
     """Return the process's resident memory once it does not move any more."""
     readings: list[float] = []
     while len(readings) < 10 or (len(readings) < MOST_LOOKS and len(set(readings[-SETTLED:])) != 1):

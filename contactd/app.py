@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -18,7 +18,8 @@ from contactd import log as logging
 from contactd.board import DeskBoard
 from contactd.calendar_feeds import CalendarFeeds
 from contactd.clock import Clock, SystemClock
-from contactd.core import core
+from contactd.core import core, policy
+from contactd.errors import ConfigurationError
 from contactd.httpd import Httpd
 from contactd.log import get_logger
 from contactd.mail.acting import Acting
@@ -36,7 +37,11 @@ from contactd.routing.notify import Notifier
 from contactd.service import Health, Service
 from contactd.settings import Settings
 from contactd.signals import Signals, Topic
-from contactd.sms.gateways import gateway
+from contactd.sms.acting import Acting as TextActing
+from contactd.sms.gateways import Site, ways
+from contactd.sms.receiving import Receiving as TextReceiving
+from contactd.sms.sending import Sending
+from contactd.sms.sip import SendAction
 from contactd.store import cursors, desk
 from contactd.store.accounts import Accounts
 from contactd.store.blobs import Blobs
@@ -48,6 +53,7 @@ from contactd.store.keys import Keys
 from contactd.store.ledger import Ledger
 from contactd.store.mails import Mails as MailStore
 from contactd.store.outbox import Handlers, Relay
+from contactd.store.texts import Texts as TextStore
 from contactd.store.views import Views
 from contactd.telephony.intake import Intake
 from contactd.telephony.ivr import Ivr
@@ -56,12 +62,13 @@ from contactd.telephony.recordings import Recordings
 from contactd.telephony.service import Telephony
 from contactd.telephony.voice import Voice
 from contactd.tickets.contact import Contact, Filed, Medium
-from contactd.tickets.events import CallEnded, MailDue
-from contactd.web import api, login, maillinks, mailpage, status, ticketpage
+from contactd.tickets.events import CallEnded, MailDue, TextDue
+from contactd.web import api, login, maillinks, mailpage, status, textpage, ticketpage
 from contactd.web import feeds as calendars
 from contactd.web.i18n import Language
 from contactd.web.live import Live
 from contactd.web.pages import Pages, static_routes
+from contactd.web.writing import TextPreview, Writing
 
 log = get_logger()
 
@@ -222,9 +229,35 @@ def build(settings: Settings) -> list[Service]:
     telephony = Telephony(agi=settings.agi, ivr=ivr, pbxs=pbxs)
     keys, mail_store = Keys(database, clock), MailStore(database, clock)
     head = _letterhead(settings, keys, mail_store)
-    notifiers |= _notifiers(settings, pbxs, clock, head)
-
     blobs = Blobs(settings.service.data_dir / "blobs")
+    text_store = TextStore(database, clock)
+    receiving = TextReceiving(
+        receive=tickets.receive,
+        outcome=follow_up.outcome,
+        put=blobs.put_bytes,
+        texts=text_store,
+    )
+    sending = Sending(
+        ways(
+            Site(
+                settings=settings,
+                inbox=receiving,
+                clock=clock,
+                pbx_texts=partial(_texts_of, pbxs),
+                bookmark=partial(cursors.Bookmark, database),
+            )
+        ),
+        texts=text_store,
+        receiving=receiving,
+        settle=ledger.settle,
+        clock=clock,
+        zone=settings.service.zone,
+        most_per_hour=settings.sms.most_per_hour,
+    )
+    notifiers |= _notifiers(settings, pbxs, clock, head)
+    if settings.sms.gateways:
+        notifiers[Medium.TEXT] = sending
+
     calls = Calls(database, clock)
     recordings = Recordings(
         attachments=calls,
@@ -239,10 +272,17 @@ def build(settings: Settings) -> list[Service]:
             await recordings.keep(event, contact)
 
     acting = Acting(mails=mail_store, replies=parts.replying, messages=follow_up)
+    text_acting = TextActing(
+        texts=text_store,
+        replies=parts.replying,
+        messages=follow_up,
+        country=policy(settings).home_country,
+    )
     handlers: Handlers = {
         **parts.handlers,
         CallEnded: call_ended,
         MailDue: acting.mail_due,
+        TextDue: text_acting.text_due,
     }
     relay = Relay(database, handlers, clock, signals)
     intake_of_mail = _mail_intake(
@@ -254,6 +294,22 @@ def build(settings: Settings) -> list[Service]:
         clock=clock,
         make_way=database.make_way,
     )
+
+    async def preview(number: str, words: str) -> TextPreview:
+        found = await follow_up.draft(number, words)
+        quote = sending.quote(found)
+        return TextPreview(
+            text=quote.text,
+            number=found.address,
+            gateway=quote.way.name,
+            encoding=quote.size.encoding.value,
+            segments=quote.size.segments,
+            left=quote.size.left,
+            price=quote.way.settings.price,
+            currency=quote.way.settings.currency,
+        )
+
+    writing = Writing(preview=preview, texts=follow_up) if settings.sms.gateways else None
 
     redis_url = settings.redis.url.get_secret_value()
     redis: list[Service] = []
@@ -272,7 +328,7 @@ def build(settings: Settings) -> list[Service]:
     calendar = CalendarWatch(parts.terms, clock, zone=settings.service.zone)
     feeds = CalendarFeeds(database, clock, zone=settings.service.zone, signals=signals)
     watched: list[Service] = [
-        database, *redis, keeper, calendar, feeds, relay, telephony, *intake_of_mail,
+        database, *redis, keeper, calendar, feeds, relay, telephony, *intake_of_mail, sending,
     ]  # fmt: skip
     mails = [each for each in notifiers.values() if isinstance(each, Mails)]
 
@@ -306,12 +362,24 @@ def build(settings: Settings) -> list[Service]:
                     terms=parts.terms,
                     clock=clock,
                     zone=settings.service.zone,
+                    writing=writing,
+                )
+            ),
+            *textpage.routes(
+                textpage.TextPage(
+                    pages=pages,
+                    texts=text_store,
+                    views=views,
+                    clock=clock,
+                    zone=settings.service.zone,
+                    has_gateways=bool(settings.sms.gateways),
                 )
             ),
             *maillinks.routes(
                 maillinks.MailLinks(pages=pages, answering=follow_up, key=keys.signing, clock=clock)
             ),
             *mailpage.routes(mailpage.MailPage(mails=views)),
+            *sending.routes(),
             *calendars.routes(
                 calendars.Calendars(
                     database=database,
@@ -332,6 +400,7 @@ def build(settings: Settings) -> list[Service]:
                     clock=clock,
                     zone=settings.service.zone,
                     terms=parts.terms,
+                    writing=writing,
                 )
             ),
         ],
@@ -342,8 +411,8 @@ def build(settings: Settings) -> list[Service]:
         drain_s=min(settings.service.drain_s / 2, 5.0),
     )
     return [
-        database, desk_file, *redis, keeper, calendar, feeds, relay, telephony, *intake_of_mail,
-        live, LoopWatch(), httpd,
+        database, desk_file, *redis, keeper, calendar, feeds, sending, relay, telephony,
+        *intake_of_mail, live, LoopWatch(), httpd,
     ]  # fmt: skip
 
 
@@ -417,13 +486,23 @@ def _letterhead(settings: Settings, keys: Keys, mails: MailStore) -> Letterhead:
     )
 
 
+def _texts_of(pbxs: Sequence[Pbx], name: str) -> SendAction:
+    """Return what sends texts through a PBX.
+
+    Raises:
+        ConfigurationError: there is none of this name.
+    """
+    for pbx in pbxs:
+        if pbx.name == name:
+            return pbx.send_text
+    raise ConfigurationError(f"sms.sip.pbx: there is no PBX called {name!r}")
+
+
 def _notifiers(
     settings: Settings, pbxs: list[Pbx], clock: SystemClock, head: Letterhead
 ) -> dict[Medium, Notifier]:
     """Return what people can be told by, as far as it is configured."""
     found: dict[Medium, Notifier] = {Medium.CALL: Voice(pbxs)} if pbxs else {}
-    if (texts := gateway(settings.sms, clock)) is not None:
-        found[Medium.TEXT] = texts
     if settings.mail.host:
         found[Medium.MAIL] = Mails(
             settings.mail, service=settings.service.name, clock=clock, letterhead=head

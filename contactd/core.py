@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 from contactd.clock import Clock
+from contactd.routing.closing import Quiet
 from contactd.routing.follow_up import FollowUp, FollowUpSettings
 from contactd.routing.following import Watch, present
 from contactd.routing.notify import Notifiers
@@ -104,6 +105,7 @@ def core(  # noqa: PLR0913 - what a program is made of
             redial_within=timedelta(seconds=settings.hotline.redial_within_s),
             zone=settings.service.zone,
             language=settings.service.language,
+            quiet=Quiet(starts=settings.sms.quiet_from, ends=settings.sms.quiet_until),
         ),
         on_commit=signals.raise_,
     )
@@ -124,7 +126,11 @@ def core(  # noqa: PLR0913 - what a program is made of
         tickets=tickets,
         follow_up=follow_up,
         replying=Replying(
-            new_work=database.new_work, tickets=tickets, follow_up=follow_up, watch=fresh
+            new_work=database.new_work,
+            tickets=tickets,
+            follow_up=follow_up,
+            watch=fresh,
+            clock=clock,
         ),
         duties=duties,
         terms=terms,

@@ -43,6 +43,10 @@ PAGES: Final = Counter(
     "Messages to people, by medium and outcome",
     ["medium", "outcome"],
 )
+TEXT_SEGMENTS: Final = Counter(
+    "contactd_text_segments_total", "Segments of texts that were handed over: what is paid for",
+    ["gateway"],
+)  # fmt: skip
 DUPLICATES: Final = Counter(
     "contactd_notifications_repeated_total",
     "Messages sent again because nobody could say whether they had gone out",

@@ -6,7 +6,9 @@ Sources, later wins: the TOML file, files in the secrets folder, the environment
 """
 
 import os
+import re
 import tomllib
+from datetime import time
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -291,12 +293,149 @@ class SmtpSettings(Section):
         return self
 
 
-class SmsSettings(Section):
-    gateway: str = Field("", pattern="^(log)?$", description="who sends texts; empty: nobody")
-    keep: int = Field(200, ge=1, le=10_000, description="log: how many texts the demo shows")
-    log_file: Path | None = Field(
-        None, description="log: texts are written here, with numbers; for trials"
+class GatewaySettings(Section):
+    """What every gateway for texts has."""
+
+    countries: tuple[str, ...] = Field(
+        (), description="numbers that it serves, by their beginning, e.g. +86; empty: every one"
     )
+    rate_per_s: float = Field(10, gt=0, le=10_000, description="texts handed over per second")
+    signature: str = Field(
+        "", max_length=20, description="in front of every text, e.g. 【Example】; \"\": nothing"
+    )
+    price: float = Field(0, ge=0, description="of one segment; shown before a text is sent")
+    currency: str = Field("CNY", pattern="^[A-Z]{3}$")
+    timeout_s: Seconds = Field(10, le=30, description="for the provider's answer")
+
+
+class LogSettings(GatewaySettings):
+    file: Path | None = Field(None, description="texts are written here, with numbers; for trials")
+    show: bool = Field(False, description="texts are shown on standard error, with numbers")
+
+
+class TwilioSettings(GatewaySettings):
+    account_sid: str = Field("", pattern="^(AC[0-9a-fA-F]{32})?$")
+    auth_token: SecretStr = SecretStr("")
+    auth_token_file: SecretFile | None = None
+    sender: str = Field("", description="our number in E.164, or a messaging service (MG…)")
+    api_url: str = Field("https://api.twilio.com", description="another one for trials")
+    media_hosts: tuple[str, ...] = Field(
+        ("api.twilio.com", "media.twiliocdn.com", "mms.twiliocdn.com"),
+        description="where media may be fetched from",
+    )
+    most_media_bytes: int = Field(10 << 20, ge=1, description="of one file of a text")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TwilioSettings":
+        secret = _secret_from(self.auth_token_file, self.auth_token)
+        object.__setattr__(self, "auth_token", secret)
+        return self
+
+
+class SmppSettings(GatewaySettings):
+    host: str = ""
+    port: Port = 2775
+    tls: bool = False
+    ca_file: Path | None = Field(None, description="certificates to trust; empty: the system's")
+    system_id: str = Field("", max_length=15)
+    password: SecretStr = SecretStr("")
+    password_file: SecretFile | None = None
+    system_type: str = Field("", max_length=12)
+    sender: str = Field("", max_length=20, description="our number or name")
+    window: int = Field(10, ge=1, le=1000, description="texts that wait for an answer at once")
+    enquire_every_s: Seconds = Field(30, description="the link is asked whether it lives")
+    default_alphabet: str = Field(
+        "gsm", pattern="^(gsm|latin-1)$", description="what data_coding 0 is there; the rest: UCS-2"
+    )
+    receipt_ids: str = Field(
+        "same", pattern="^(same|decimal)$", description="decimal: answers have ids in hexadecimal"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SmppSettings":
+        object.__setattr__(self, "password", _secret_from(self.password_file, self.password))
+        return self
+
+
+class AliyunSettings(GatewaySettings):
+    access_key_id: str = ""
+    access_key_secret: SecretStr = SecretStr("")
+    access_key_secret_file: SecretFile | None = None
+    sign_name: str = Field("", description="the reviewed signature, without its brackets")
+    endpoint: str = Field("dysmsapi.aliyuncs.com", description="another one for trials")
+    protocol: str = Field("https", pattern="^https?$")
+    templates_file: Path | None = Field(None, description="which template for which message")
+    path_secret: SecretStr = Field(
+        SecretStr(""), description="in the path of its callbacks, 20 signs or more; empty: none"
+    )
+    path_secret_file: SecretFile | None = None
+    allowed: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (), description="networks that its callbacks may come from; empty: none may"
+    )
+    proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (), description="networks of our own proxies, whose X-Forwarded-For is believed"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "AliyunSettings":
+        for name in ("access_key_secret", "path_secret"):
+            secret = _secret_from(getattr(self, f"{name}_file"), getattr(self, name))
+            object.__setattr__(self, name, secret)
+        path = self.path_secret.get_secret_value()
+        if path and not re.fullmatch(r"[A-Za-z0-9_-]{20,100}", path):
+            raise ValueError("path_secret must be 20 to 100 letters, digits, - and _")
+        return self
+
+
+class SipSettings(GatewaySettings):
+    pbx: str = Field("", description="the name of the PBX that has the GSM gateway")
+    destination: str = Field(
+        "pjsip:PJSIP/{number}@gsm",
+        description="MessageSend's To; {number}, or without its +: {digits}, is filled in",
+    )
+    sender: str = Field(
+        "", description="MessageSend's From, e.g. sip:contactd@example.com; empty: the PBX's own"
+    )
+    inbox: Path | None = Field(
+        Path("/var/spool/asterisk/contactd-texts"),
+        description="where the dialplan writes texts, without the date at the end of each file",
+    )
+    look_every_s: Seconds = Field(1, description="how often it is looked for new texts")
+
+
+class SmsSettings(Section):
+    gateways: tuple[str, ...] = Field(
+        (), description="who sends texts, in order: twilio, smpp, aliyun, sip, log; empty: nobody"
+    )
+    most_per_hour: int = Field(30, ge=1, description="texts to one number; pages wait, too")
+    quiet_from: time = Field(time(21), description="no reminders, surveys or news from then on")
+    quiet_until: time = Field(time(8), description="local time of the requester's site")
+    log: LogSettings = LogSettings()
+    twilio: TwilioSettings = TwilioSettings()
+    smpp: SmppSettings = SmppSettings()
+    aliyun: AliyunSettings = AliyunSettings()
+    sip: SipSettings = SipSettings()
+
+    @field_validator("gateways")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in ("log", "twilio", "smpp", "aliyun", "sip")]
+        if unknown or len(set(value)) != len(value):
+            raise ValueError("each of log, twilio, smpp, aliyun, sip at most once")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SmsSettings":
+        needed = {"smpp": ("host", "system_id", "sender"), "sip": ("pbx", "inbox")}
+        missing = [
+            f"{name}.{key}"
+            for name in self.gateways
+            for key in needed.get(name, ())
+            if not getattr(getattr(self, name), key)
+        ]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} must be given")
+        return self
 
 
 class Settings(BaseSettings):

@@ -23,5 +23,5 @@ scripts/vendor.sh
 [ -x "$prefix/bin/python" ] || "$python" -m venv "$prefix"
 pip=("$prefix/bin/python" -m pip install -q --disable-pip-version-check -c constraints.txt)
 rm -rf build/lib build/bdist.* # what setuptools left there would be packed again
-"${pip[@]}" .
+"${pip[@]}" '.[aliyun]'
 "$prefix/bin/python" -m compileall -q "$prefix/lib"

@@ -73,6 +73,17 @@ if ! stamped vendor "$key" || [ ! -d contactd/web/static/vendor ]; then
   stamp vendor "$key"
 fi
 
+if [ "$what" = test ]; then
+  key=$(stamp_of package.json package-lock.json)
+  if ! stamped peers "$key" || [ ! -d build/peers/node_modules ]; then
+    step peers "what the tests talk to, of package-lock.json"
+    rm -rf build/peers && mkdir build/peers && cp package.json package-lock.json build/peers/
+    (cd build/peers && npm ci --ignore-scripts --no-audit --no-fund --silent) >build/npm-peers.log 2>&1 ||
+      { tail -n 15 build/npm-peers.log >&2; fail "npm failed; the whole log is build/npm-peers.log"; }
+    stamp peers "$key"
+  fi
+fi
+
 step prompts "spoken texts, $(grep -c '^zh *=' etc/prompts.toml || true) in two languages"
 .venv/bin/python scripts/prompts.py "$cache/sounds" --people etc/desk.toml >build/prompts.log 2>&1 ||
   { tail -n 15 build/prompts.log >&2; fail "making the prompts failed; the whole log is build/prompts.log"; }

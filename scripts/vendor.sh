@@ -14,7 +14,7 @@ command -v npm >/dev/null || {
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp "$root/package.json" "$root/package-lock.json" "$work/"
-(cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --silent) || {
+(cd "$work" && npm ci --omit=dev --ignore-scripts --no-audit --no-fund --silent) || {
     echo "vendor.sh: npm ci failed: does npm's registry answer (npm ping)?" >&2
     exit 1
 }

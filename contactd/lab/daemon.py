@@ -144,13 +144,19 @@ async def _status(http: aiohttp.ClientSession, url: str) -> int:
 
 
 def toml(document: Mapping[str, Mapping[str, Any] | list[Mapping[str, Any]]]) -> str:
-    """Write sections of plain values as TOML; a list of tables is written as `[[name]]`."""
+    """Write sections as TOML: a list of tables as `[[name]]`, a table in a section inline."""
     lines: list[str] = []
     for name, section in document.items():
         for table in section if isinstance(section, list) else [section]:
             lines.append(f"[[{name}]]" if isinstance(section, list) else f"[{name}]")
-            lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+            lines += [f"{key} = {_value(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items()) + "}"
 
 
 @asynccontextmanager

@@ -57,6 +57,7 @@ def sounds_folder() -> Path:
 def document(lab: Lab, folder: Path, *, desk_file: Path, database_url: str) -> dict[str, Any]:
     """Return the configuration of a contactd that belongs to `lab`."""
     host = lab.pbx.host
+    inbox = str(lab.pbx.path("/var/spool/asterisk/contactd-texts"))
     return {
         "service": {"data_dir": str(folder / "data"), "log_json": False},
         "database": {"desk_file": str(desk_file), "url": database_url},
@@ -65,6 +66,10 @@ def document(lab: Lab, folder: Path, *, desk_file: Path, database_url: str) -> d
         "hotline": {},
         "tickets": {},
         "smtp": {},
+        "sms": {
+            "gateways": [] if lab.gsm is None else ["sip"],
+            "sip": {"pbx": PBX_NAME, "inbox": inbox, "sender": "sip:desk@example.cn"},
+        },
         "pbx": [
             {
                 "name": PBX_NAME,
@@ -88,14 +93,15 @@ async def open_desk(  # noqa: PLR0913 - each is a fact about the lab
     default_script: str = "n",
     settings: Sections | None = None,
     database_url: str = "",
+    with_gsm: bool = False,
     start: bool = True,
     keep: bool = False,
 ) -> AsyncIterator[DeskLab]:
     """Run all three inside the block; contactd is ready when it is entered (unless not `start`).
 
     `options` are globals of the dialplan, `tiers_s` the times of queuerules.conf, `settings` are
-    laid over contactd's configuration, section by section; `pbx` applies to the one PBX. With
-    `keep` the folder with data and logs is left behind.
+    laid over contactd's configuration, section by section; `pbx` applies to the one PBX. With a GSM
+    gateway texts go through it. With `keep` the folder with data and logs is left behind.
     """
     folder = Path(tempfile.mkdtemp(prefix="contactd-lab-"))
     try:
@@ -104,6 +110,7 @@ async def open_desk(  # noqa: PLR0913 - each is a fact about the lab
             options=options,
             tiers_s=tiers_s,
             default_script=default_script,
+            with_gsm=with_gsm,
             keep=keep,
         ) as lab:
             written = document(lab, folder, desk_file=desk_file, database_url=database_url)

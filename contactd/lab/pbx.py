@@ -9,26 +9,30 @@ from pathlib import Path
 from typing import Final
 
 from contactd.lab.asterisk import Asterisk, LabError, Seat, claim_seat, configuration
+from contactd.lab.gsm import Gsm
 from contactd.lab.network import PublicNetwork
 
 CONFIGURATION: Final = Path(__file__).parents[2] / "etc" / "asterisk"
 
 _GLOBALS: Final = "contactd_globals.conf"
 _TIERS: Final = "queuerules.conf"
+_GSM_FILE: Final = "contactd_gsm.conf"
+_GSM: Final = f"#include {_GSM_FILE}"
 
 
-def pbx_configuration(
+def pbx_configuration(  # noqa: PLR0913 - each is a fact about the lab
     seat: Seat,
     *,
     network: Seat,
     ami_secret: str,
     options: Mapping[str, str],
     tiers_s: Sequence[int] | None = None,
+    gsm: Seat | None = None,
 ) -> dict[str, str]:
     """Return the files of `etc/asterisk/`, fitted to a place in the lab.
 
     `options` are globals of `contactd_globals.conf`; `tiers_s` the seconds of waiting after which
-    each line of `queuerules.conf` applies.
+    each line of `queuerules.conf` applies. On `gsm` is a GSM gateway, if there is one.
 
     Raises:
         LabError: a line that has to change is not there (or twice).
@@ -54,6 +58,12 @@ def pbx_configuration(
     )
     for name, value in options.items():
         files[_GLOBALS] = _replace_once(files, _GLOBALS, rf"^{name}=.*$", f"{name}={value}")
+    if gsm is not None:
+        files["pjsip.conf"] = _replace_once(files, "pjsip.conf", f"^;{_GSM}$", _GSM)
+        for name in ("contact=sip:", "match="):
+            pattern = rf"^{name}127\.0\.0\.3(:5060)?$"
+            address = f"{gsm.host}:{gsm.sip}" if name.endswith(":") else gsm.host
+            files[_GSM_FILE] = _replace_once(files, _GSM_FILE, pattern, f"{name}{address}")
     if tiers_s is not None:
         files[_TIERS] = _with_tiers(files[_TIERS], tiers_s)
     return files
@@ -88,13 +98,14 @@ async def pbx(  # noqa: PLR0913 - each is a fact about the instance
     agi: str = "",
     options: Mapping[str, str] | None = None,
     tiers_s: Sequence[int] | None = None,
+    gsm: Seat | None = None,
     keep: bool = False,
 ) -> AsyncIterator[Asterisk]:
     """Run the PBX on `seat`, with its trunk to the public network on `network`.
 
     `sounds` is the folder that `scripts/prompts.py` made. `agi` is where contactd listens
-    (host:port); without it a free port of the seat's is meant (`spare[0]`). `options` and `tiers_s`
-    as in `pbx_configuration`.
+    (host:port); without it a free port of the seat's is meant (`spare[0]`). `options`, `tiers_s`
+    and `gsm` as in `pbx_configuration`.
     """
     secret = secrets.token_hex(12)
     files = pbx_configuration(
@@ -103,6 +114,7 @@ async def pbx(  # noqa: PLR0913 - each is a fact about the instance
         ami_secret=secret,
         options={"CONTACTD_AGI": agi or f"{seat.host}:{seat.spare[0]}", **(options or {})},
         tiers_s=tiers_s,
+        gsm=gsm,
     )
     async with Asterisk.start(
         name="pbx", files=files, seat=seat, sounds=sounds, ami_secret=secret, keep=keep
@@ -116,6 +128,7 @@ class Lab:
 
     pbx: Asterisk
     network: PublicNetwork
+    gsm: Gsm | None = None
 
     @property
     def agi_port(self) -> int:
@@ -128,7 +141,8 @@ class Lab:
         return self.pbx.seat.spare[1]
 
     def logs(self) -> str:
-        return f"{self.pbx.logs()}\n{self.network.asterisk.logs()}"
+        known = [self.pbx, self.network.asterisk, *([self.gsm.asterisk] if self.gsm else [])]
+        return "\n".join(asterisk.logs() for asterisk in known)
 
 
 @asynccontextmanager
@@ -139,12 +153,14 @@ async def open_lab(  # noqa: PLR0913 - each is a fact about the lab
     options: Mapping[str, str] | None = None,
     tiers_s: Sequence[int] | None = None,
     default_script: str = "n",
+    with_gsm: bool = False,
     keep: bool = False,
 ) -> AsyncIterator[Lab]:
-    """Run both; any number of labs can be open at once."""
+    """Run both, and a GSM gateway if it is wanted; any number of labs can be open at once."""
     async with AsyncExitStack() as stack:
         here = stack.enter_context(claim_seat(last_octet=1))
         there = stack.enter_context(claim_seat(last_octet=2))
+        beside = stack.enter_context(claim_seat(last_octet=3)) if with_gsm else None
         network = await stack.enter_async_context(
             PublicNetwork.start(seat=there, pbx=here, default_script=default_script, keep=keep)
         )
@@ -156,7 +172,11 @@ async def open_lab(  # noqa: PLR0913 - each is a fact about the lab
                 agi=agi,
                 options=options,
                 tiers_s=tiers_s,
+                gsm=beside,
                 keep=keep,
             )
         )
-        yield Lab(pbx=exchange, network=network)
+        gsm = None
+        if beside is not None:
+            gsm = await stack.enter_async_context(Gsm.start(seat=beside, pbx=here, keep=keep))
+        yield Lab(pbx=exchange, network=network, gsm=gsm)

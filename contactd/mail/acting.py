@@ -15,7 +15,7 @@ from contactd.tickets.people import Address
 log = get_logger()
 
 # What somebody hears of their reply; of what was done their next message speaks.
-_SAID: Final = frozenset({Heard.STATUS, Heard.LATE, Heard.WRONG_CODE, Heard.NO_TICKET})
+_SAID: Final = frozenset({Heard.STATUS, Heard.LATE, Heard.WRONG_CODE, Heard.NO_TICKET, Heard.RATED})
 
 
 class Mails(Protocol):
@@ -27,7 +27,9 @@ class Mails(Protocol):
 
 
 class Replies(Protocol):
-    async def reply(self, address: Address, text: str, medium: Medium) -> Answer | None: ...
+    async def reply(
+        self, address: Address, text: str, medium: Medium, contact: str = ""
+    ) -> Answer | None: ...
 
 
 class Messages(Protocol):
@@ -83,7 +85,7 @@ class Acting:
         if not answers_theirs and not mail.facts.checks.get("aligned"):
             return
         for line in with_number(mail.facts.reply, mail.ticket):
-            answer = await self._replies.reply(mail.sender, line, Medium.MAIL)
+            answer = await self._replies.reply(mail.sender, line, Medium.MAIL, mail.contact)
             if answer is not None:
                 log.info("mail.answered", ticket=answer.ticket, heard=answer.heard.value)
                 if answer.heard in _SAID:
@@ -91,14 +93,5 @@ class Acting:
                 return
 
     async def _say(self, mail: FiledMail, answer: Answer, key: str) -> None:
-        facts = {"heard": answer.heard.value}
-        number = mail.ticket
-        if (progress := answer.progress) is not None:
-            number = progress.number
-            due = progress.promise_at
-            facts = {
-                "heard": progress.state.value,
-                "engineer": progress.engineer_name or "",
-                "due": due.isoformat() if due is not None else "",
-            }
-        await self._messages.say(number, mail.sender, Medium.MAIL, key, facts)
+        number, facts = answer.said()
+        await self._messages.say(number or mail.ticket, mail.sender, Medium.MAIL, key, facts)

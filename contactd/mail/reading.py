@@ -1,7 +1,6 @@
 """A mail that was read becomes a contact: whose it is, what it belongs to, what it asks (pure)."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,13 +16,11 @@ from contactd.tickets.contact import (
     Undelivered,
     Writer,
 )
-from contactd.tickets.numbers import LONGEST, is_valid
+from contactd.tickets.numbers import mentioned
 from contactd.tickets.replies import Sender, Verb, parse
 
 SHORTEST_ID: Final = 8  # signs, with its <>
 MOST_REFERENCES: Final = 50  # the nearest; RFC 5322 sets no limit
-MOST_MENTIONED: Final = 5
-_NUMBER: Final = re.compile(rf"(?<!\d)\d{{10,{LONGEST}}}(?!\d)")
 _SIGNATURE: Final = re.compile(r"-- ?\Z|_{5,}\Z|(sent from|发自|获取).{0,40}\Z", re.IGNORECASE)
 _SAMPLE: Final = "1234567890"  # a number of the right length: what it answers is known later
 _LONGEST_LINE: Final = 60
@@ -89,14 +86,6 @@ def is_id(message_id: str) -> bool:
 def is_forged(verdict: Verdict) -> bool:
     """Return whether the sender's domain disowns a mail: by DMARC, or by SPF and nothing else."""
     return verdict.dmarc == "fail" or (verdict.spf == "fail" and not verdict.aligned)
-
-
-def mentioned(subject: str) -> Iterator[str]:
-    """Yield the ticket numbers in a subject, as their check digits say."""
-    plain = unicodedata.normalize("NFKC", subject)
-    found = (number for number in _NUMBER.findall(plain) if is_valid(number))
-    for number, _ in zip(dict.fromkeys(found), range(MOST_MENTIONED), strict=False):
-        yield number
 
 
 def asked(text: str, folds: Iterable[tuple[int, int]]) -> str:

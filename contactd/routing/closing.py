@@ -1,8 +1,8 @@
 """What the requester hears of their ticket, what they are asked, and when it closes (pure).
 
-Source: requirements B7 and B9. The journal says what the requester has been told, when the ticket
-was resolved and how often they were asked since; a reopened ticket begins anew. Nobody is called
-at night.
+Source: requirements B7, B9 and B10. The journal says what the requester has been told, when the
+ticket was resolved and how often they were asked since; a reopened ticket begins anew. Nobody is
+called at night, nor sent a text that can wait.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,20 +15,26 @@ from zoneinfo import ZoneInfo
 from contactd.routing.wallclock import instant
 from contactd.tickets.contact import Medium, Writer
 from contactd.tickets.journal import Entry
-from contactd.tickets.model import ENGINEER
+from contactd.tickets.model import ENGINEER, RATED
 from contactd.tickets.states import State
+from contactd.tickets.texting import Says
 
 ASKED: Final = "confirm.asked"
 TOLD: Final = "requester.told"  # of a stage: body stage, engineer, note, entry
 TOLD_AGAIN_AFTER: Final = timedelta(minutes=10)  # of a ticket; only who takes it is told at once
+WISHES: Final = frozenset({Says.STOP, Says.START})  # of texts: nobody need hear of them
 STALE: Final = timedelta(hours=1)  # what happened longer ago is no news
 CALLS_FROM: Final = time(8)  # local; no source but good manners
 CALLS_UNTIL: Final = time(20)
+SURVEYED: Final = "survey.asked"  # for a mark: body reached
+LOW: Final = "survey.low"  # a mark that quality has to look into: body mark
+LOW_UNTIL: Final = 2  # of 1 to 5; no source: three is neither good nor bad
+SURVEY_STALE: Final = timedelta(days=7)  # whoever is asked later does not know any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
-    """How the requester's word is waited for; both lengths count from when it was resolved.
+    """How the requester's word is waited for; the first lengths count from when it was resolved.
 
     Raises:
         ValueError: the times make no sense; one line for each, with its name.
@@ -37,6 +43,7 @@ class Closing:
     remind_after: timedelta = timedelta(days=1)  # and again after each
     reminders: int = 2
     close_after: timedelta = timedelta(days=3)
+    survey_after: timedelta = timedelta(days=1)  # after it was closed; 0: nobody is asked
 
     def __post_init__(self) -> None:
         checks = {
@@ -45,6 +52,7 @@ class Closing:
             "closing.close_after: must be later than the last reminder": (
                 self.close_after > self.reminders * self.remind_after
             ),
+            "closing.survey_after: must not be negative": self.survey_after >= timedelta(),
         }
         if wrong := [line for line, holds in checks.items() if not holds]:
             raise ValueError("\n".join(wrong))
@@ -87,15 +95,67 @@ def next_step(journal: Iterable[Entry], closing: Closing) -> Step | None:
     return Step(act=Act.CLOSE if is_last else Act.REMIND, due_at=due_at)
 
 
+def survey_due(journal: Iterable[Entry], closing: Closing) -> datetime | None:
+    """Return when the requester is asked for a mark; None: never, they were, or they gave one.
+
+    Nobody is asked about what was not resolved, or what only machines have written about.
+    """
+    closed_at, state = None, ""
+    is_resolved = by_a_person = False
+    for entry in journal:
+        state = entry.state
+        if entry.action in (SURVEYED, RATED):
+            return None
+        if entry.action == "closed":
+            closed_at = entry.at
+        is_resolved = is_resolved or entry.action == "resolved"
+        by_a_person = by_a_person or _is_of_a_person(entry)
+    if not (is_resolved and by_a_person and closing.survey_after) or state != State.CLOSED:
+        return None
+    return closed_at + closing.survey_after if closed_at is not None else None
+
+
+def _is_of_a_person(entry: Entry) -> bool:
+    body = entry.body
+    if entry.action not in ("opened", "contact.added") or body.get("engineer"):
+        return False
+    return body["medium"] != Medium.MAIL or _is_by_hand(entry)
+
+
+def _is_by_hand(entry: Entry) -> bool:
+    """Return whether a mail was written by whom it says, and not by a program."""
+    is_person = entry.body.get("writer") == Writer.PERSON.value
+    return is_person and not entry.body.get("forged")
+
+
+# When nobody is disturbed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet:
+    """The hours of each day in which nobody is disturbed; `starts` is `ends`: there are none."""
+
+    starts: time
+    ends: time
+
+    def over(self, at: datetime, zone: str) -> datetime:
+        """Return `at`, or the first instant after it at which it is not quiet at `zone`."""
+        place = ZoneInfo(zone)
+        local = at.astimezone(place)
+        has_begun, is_over = local.time() >= self.starts, local.time() >= self.ends
+        is_night = self.ends < self.starts
+        if not (has_begun or not is_over if is_night else has_begun and not is_over):
+            return at
+        return instant(local.date() + timedelta(days=int(is_over)), self.ends, place)
+
+
+NEVER: Final = Quiet(starts=time(), ends=time())
+_NO_CALLS: Final = Quiet(starts=CALLS_UNTIL, ends=CALLS_FROM)
+
+
 def may_call(at: datetime, zone: str) -> datetime:
     """Return `at`, or the first instant after it at which a person at `zone` may be rung."""
-    place = ZoneInfo(zone)
-    local = at.astimezone(place)
-    if local.time() < CALLS_FROM:
-        return instant(local.date(), CALLS_FROM, place)
-    if local.time() >= CALLS_UNTIL:
-        return instant(local.date() + timedelta(days=1), CALLS_FROM, place)
-    return at
+    return _NO_CALLS.over(at, zone)
 
 
 # What the requester hears unasked
@@ -104,17 +164,16 @@ def may_call(at: datetime, zone: str) -> datetime:
 def confirmed_by(entry: Entry, now: datetime) -> Medium | None:
     """Return by what the requester is told that their ticket was opened: as they wrote.
 
-    None if nobody is: who called has heard it, who used the web sees it, and no machine is ever
-    answered (RFC 3834 section 2), nor whom a forged mail is said to be from.
+    None if nobody is: who called has heard it, who used the web sees it, who wants no texts gets
+    none, and no machine is ever answered (RFC 3834 section 2), nor whom a forged mail is said to be
+    from.
     """
     body = entry.body
     medium = Medium(body["medium"])
-    wrote = medium is Medium.TEXT or (
-        medium is Medium.MAIL
-        and body.get("writer") == Writer.PERSON.value
-        and not body.get("forged")
-    )
-    return medium if wrote and entry.at > now - STALE else None
+    wrote = medium is Medium.TEXT or (medium is Medium.MAIL and _is_by_hand(entry))
+    if not wrote or body.get("says") in WISHES or entry.at <= now - STALE:
+        return None
+    return medium
 
 
 class Stage(StrEnum):

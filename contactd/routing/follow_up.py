@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from contactd.clock import Clock
-from contactd.errors import PermanentFailure, TemporaryFailure
+from contactd.errors import NotFound, PermanentFailure, TemporaryFailure
 from contactd.log import get_logger
 from contactd.metrics import BREACHES, DUPLICATES, PAGES
 from contactd.routing import escalation as ladder
 from contactd.routing.clocks import Clock as PromiseClock
-from contactd.routing.closing import may_call
+from contactd.routing.closing import NEVER, Quiet, may_call
 from contactd.routing.escalation import Escalation, Outcome, Phase
 from contactd.routing.following import (
     DISPATCH_LOST,
@@ -30,12 +30,15 @@ from contactd.routing.following import (
     follow,
     heard,
     saying,
+    writing,
 )
 from contactd.routing.needs import HAND_OVER_DECLINED
 from contactd.routing.notify import (
     ASKS,
+    CAN_WAIT,
     COURTESIES,
     REQUESTER,
+    URGENT,
     Busy,
     Notification,
     Notifier,
@@ -63,6 +66,7 @@ from contactd.tickets.events import (
 )
 from contactd.tickets.journal import SYSTEM
 from contactd.tickets.model import ENGINEER, Ticket
+from contactd.tickets.numbers import is_valid
 from contactd.tickets.people import Address
 from contactd.tickets.ports import UnitOfWork
 from contactd.tickets.service import TicketService
@@ -173,6 +177,7 @@ class FollowUpSettings:
     redial_within: timedelta
     zone: str
     language: str
+    quiet: Quiet = NEVER  # no texts to requesters that can wait
 
 
 class FollowUp:
@@ -267,6 +272,7 @@ class FollowUp:
             redial_within=self._settings.redial_within,
             zone=self._settings.zone,
             language=self._settings.language,
+            quiet=self._settings.quiet,
         )
 
     async def _store(self, work: RoutingWork, case: Case, found: Follow) -> None:
@@ -324,7 +330,7 @@ class FollowUp:
             in_hand = found.state is SendState.SENDING and now - found.updated_at < IN_HAND
             if is_wanted and in_hand:
                 raise TemporaryFailure("it is being sent, or was when somebody died")
-            if is_wanted and (later := _not_before(found.notification, now)) > now:
+            if is_wanted and (later := self._not_before(found.notification, now)) > now:
                 work.emit(Due(event=NoticeDue(ref=ref), due_at=later))
                 await work.commit()
                 return None
@@ -335,12 +341,12 @@ class FollowUp:
 
     async def _is_wanted(self, work: RoutingWork, found: StoredNotice) -> bool:
         """Return whether its ladder, or the requester's ticket, still wants it sent."""
-        asks = found.notification.reason in ASKS
-        if not asks and not found.generation:
+        asks_in = _ASKS_IN.get(found.notification.reason)
+        if asks_in is None and not found.generation:
             return True
         case = await work.routing.case(found.ticket_id)
-        if asks:
-            return case is not None and case.ticket.state is State.RESOLVED
+        if asks_in is not None:
+            return case is not None and case.ticket.state is asks_in and not _has_mark(case)
         notice = _notice(case, found.notification.ref)
         if case is None or case.escalation is None or notice is None:
             return False
@@ -354,6 +360,19 @@ class FollowUp:
         return (
             turns[-1] == notice and notice.outcome in _WANTED and notice.person not in has_answered
         )
+
+    def _not_before(self, notification: Notification, now: datetime) -> datetime:
+        """Return when it may be sent: a requester is not rung at night because the PBX was away,
+        nor woken by a text that can wait.
+        """
+        zone, medium = notification.facts.get("zone", "UTC"), notification.medium
+        if notification.recipient != REQUESTER:
+            return now
+        if medium is Medium.CALL:
+            return may_call(now, zone)
+        is_urgent = notification.facts.get("priority") in URGENT
+        can_wait = medium is Medium.TEXT and notification.reason in CAN_WAIT and not is_urgent
+        return self._settings.quiet.over(now, zone) if can_wait else now
 
     async def _is_few(self, work: RoutingWork, found: StoredNotice) -> bool:
         """Return whether one more courtesy is not too many for its address; if it is, say so on
@@ -467,6 +486,8 @@ class FollowUp:
             stored = await work.routing.notification(ref)
             if stored is None or stored.state not in _UNHEARD:
                 return  # somebody has answered, or it was stopped
+            if state is SendState.SENT and stored.state is SendState.DELIVERED:
+                return  # the receipt was faster than the answer
             await work.routing.note([ref], state, self._clock.now(), detail)
             outcome = _OUTCOMES.get(state)
             case = await work.routing.case(found.ticket_id) if found.generation else None
@@ -681,6 +702,43 @@ class FollowUp:
             await work.commit()
         self._tell()
 
+    async def draft(self, number: str, words: str) -> Notification:
+        """Return what `write` would send; raises what it does."""
+        world = await self._world()
+        async with self._new_work(reads_only=True) as work:
+            case = await self._case(work, number)
+            return _written(case, world, "draft", words)[1].notification
+
+    async def write(self, number: str, *, actor: str, words: str, key: str) -> str:
+        """Write to the requester of a ticket by text; return the message's ref.
+
+        The second time for one `key` nothing happens.
+
+        Raises:
+            NotFound: there is no such ticket.
+            PermanentFailure: no number of the requester takes texts.
+        """
+        world = await self._world()
+        async with self._new_work() as work:
+            case = await self._case(work, number)
+            told, message = _written(case, world, key, words, actor)
+            ref = message.notification.ref
+            if await work.routing.notification(ref) is not None:
+                return ref
+            await self._store(work, case, told)
+            work.emit(TicketDue(ticket_id=case.ticket.id))  # the clocks hear of it, too
+            await work.commit()
+        self._tell()
+        log.info("requester.written_to", ticket=number, actor=actor)
+        return ref
+
+    async def _case(self, work: RoutingWork, number: str) -> Case:
+        ticket = await work.tickets.find(number) if is_valid(number) else None
+        case = await work.routing.case(ticket.id) if ticket is not None else None
+        if case is None:
+            raise NotFound(f"there is no ticket {number}")
+        return case
+
     async def standing(self, ref: str) -> Standing | None:
         """Return a message and how its ticket stands; None if there is none such."""
         async with self._new_work(reads_only=True) as work:
@@ -701,11 +759,24 @@ _IN_HAND: Final = frozenset({State.IN_PROGRESS, State.PENDING})
 _WANTED: Final = frozenset({Outcome.QUEUED, Outcome.UNKNOWN, Outcome.DOUBTFUL})
 
 
-def _not_before(notification: Notification, now: datetime) -> datetime:
-    """Return when it may be sent: a requester is not rung at night because the PBX was away."""
-    if notification.recipient != REQUESTER or notification.medium is not Medium.CALL:
-        return now
-    return may_call(now, notification.facts.get("zone", "UTC"))
+# What asks for the requester's word, and the state in which their ticket waits for it.
+_ASKS_IN: Final[Mapping[Reason, State]] = {
+    **dict.fromkeys(sorted(ASKS), State.RESOLVED),
+    Reason.SURVEY: State.CLOSED,
+}
+
+
+def _has_mark(case: Case) -> bool:
+    return any(entry.action == model.RATED for entry in case.journal)
+
+
+def _written(
+    case: Case, world: World, key: str, words: str, actor: str = SYSTEM
+) -> tuple[Follow, Message]:
+    told = writing(case, world, key=key, words=words, actor=actor)
+    if not told.messages:
+        raise PermanentFailure("no number of this requester takes texts")
+    return told, told.messages[0]
 
 
 def _first(asked: tuple[int, ladder.Event]) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from contactd.errors import ConfigurationError
 from contactd.routing import closing, needs, promises
 from contactd.routing.clocks import DUE, Clock
+from contactd.routing.closing import Quiet
 from contactd.routing.escalation import (
     Acknowledged,
     Arm,
@@ -46,7 +47,7 @@ from contactd.routing.escalation import (
     start,
 )
 from contactd.routing.needs import Need
-from contactd.routing.notify import REQUESTER, Notification, Reason
+from contactd.routing.notify import REQUESTER, URGENT, Notification, Reason
 from contactd.routing.oncall import FLOOR_KEY, Duties, Duty, Engineer, Why, on_duty
 from contactd.routing.terms import STANDARD_POLICY, Assignment, Terms, assign
 from contactd.routing.wallclock import ANYWHERE
@@ -68,6 +69,7 @@ from contactd.tickets.people import MAIL, PHONE, Address
 from contactd.tickets.phone import is_mobile
 from contactd.tickets.priority import Priority
 from contactd.tickets.states import OPEN, Action, State
+from contactd.tickets.texting import Says
 
 DISPATCH_LOST: Final = "dispatch.lost"  # the message to who was sent cannot reach them
 HURRIES_FROM: Final = 90  # percent of a promise's time at which who has the ticket is not enough
@@ -111,6 +113,7 @@ class World:
     redial_within: timedelta
     zone: str  # of a ticket without a site
     language: str
+    quiet: Quiet = closing.NEVER  # no texts that can wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +174,7 @@ def follow(case: Case, world: World) -> Follow:
             _alarm(work, found)
     _inform(work)
     _close(work)
+    _survey(work)
     look_at = promises.next_look(clocks, case.journal, world.now)
     if look_at is not None:
         work.look_again(look_at)
@@ -229,6 +233,14 @@ def saying(  # noqa: PLR0913 - who is told what, by what
         facts={name: value for name, value in {**work.about(language), **facts}.items() if value},
     )
     work.send(notification, f"notify-{ref}")
+    return work.result()
+
+
+def writing(case: Case, world: World, *, key: str, words: str, actor: str) -> Follow:
+    """Let somebody of the desk write to the requester; no messages: they cannot be sent a text."""
+    work = _Work(case=case, world=world, ticket=case.ticket, escalation=case.escalation)
+    work.write(promises.WRITTEN_TO, actor, {"medium": Medium.TEXT.value, "note": words})
+    work.write_to(Reason.SAID, key, {"note": words}, {Medium.TEXT})
     return work.result()
 
 
@@ -457,6 +469,15 @@ class _Work:
         wrote_from = self.case.wrote_from.get(medium, "")
         is_theirs = any(each.value == wrote_from for each in self.case.requester.addresses)
         return medium, wrote_from if is_theirs else address
+
+    def polite(self, at: datetime) -> datetime:
+        """Return `at`, or the first instant after it at which the requester may get a text that can
+        wait; by mail it is `at` always.
+        """
+        way = self.way({Medium.TEXT, Medium.MAIL})
+        if way is None or way[0] is not Medium.TEXT or self.ticket.priority in URGENT:
+            return at
+        return self.world.quiet.over(at, self.zone)
 
     def write_to(
         self, reason: Reason, key: str, facts: Mapping[str, str], media: Set[Medium]
@@ -807,8 +828,13 @@ def _ended(work: _Work, entry: Entry) -> None:
     """Let go of a ticket that only a question about another one has opened."""
     is_all = sum(each.action in ("opened", "contact.added") for each in work.case.journal) == 1
     asked_only = entry.body["outcome"] == CallOutcome.SELF_SERVICE
-    if asked_only and is_all and work.ticket.state is State.NEW:
-        note = "asked for the progress of another ticket"
+    if asked_only and is_all:
+        _let_go(work, "asked for the progress of another ticket")
+
+
+def _let_go(work: _Work, note: str) -> None:
+    """Cancel a ticket of which nobody wants anything."""
+    if work.ticket.state is State.NEW:
         work.decide(
             model.act(work.ticket, Action.CANCEL, actor=SYSTEM, note=note, now=work.world.now)
         )
@@ -817,9 +843,34 @@ def _ended(work: _Work, entry: Entry) -> None:
 
 def _opened(work: _Work, entry: Entry) -> None:
     """Confirm at once that what somebody wrote has a ticket: the one answer it gets unasked."""
+    wish = _WISHES.get(entry.body.get("says", ""))
+    if wish and sum(each.action == "contact.added" for each in work.case.journal) == 0:
+        _let_go(work, wish)
     medium = closing.confirmed_by(entry, work.world.now)
     if medium is not None:
         work.write_to(Reason.RECEIVED, str(entry.seq), {}, {medium})
+
+
+_WISHES: Final[Mapping[str, str]] = {
+    Says.STOP: "wants no texts",
+    Says.START: "wants texts again",
+}
+
+
+def _reply_heard(work: _Work, entry: Entry) -> None:
+    """Let go of a ticket that only a reply has opened, of an engineer who mistyped a number."""
+    contacts = [e for e in work.case.journal if e.action in ("opened", "contact.added")]
+    if len(contacts) == 1 and contacts[0].body["contact"] == entry.body["contact"]:
+        _let_go(work, "a reply that was answered")
+
+
+def _rated(work: _Work, entry: Entry) -> None:
+    """Note a low mark for quality, once a ticket."""
+    known = (*work.case.journal, *_as_entries(work))
+    if entry.body["mark"] <= closing.LOW_UNTIL and not any(
+        each.action == closing.LOW for each in known
+    ):
+        work.write(closing.LOW, SYSTEM, {"mark": entry.body["mark"]})
 
 
 _MEANS: Final[Mapping[str, Callable[[_Work, Entry], None]]] = {
@@ -848,6 +899,8 @@ _MEANS: Final[Mapping[str, Callable[[_Work, Entry], None]]] = {
     "closed": _over,
     "cancelled": _over,
     "reopened": _reopened,
+    model.RATED: _rated,
+    needs.REPLY_HEARD: _reply_heard,
 }
 
 
@@ -922,10 +975,11 @@ def _inform(work: _Work) -> None:
     telling = closing.next_telling((*work.case.journal, *_as_entries(work)))
     if telling is None or work.ticket.state not in _WORKED_ON or not work.can_write():
         return
-    if telling.due_at > work.world.now:
-        work.look_again(telling.due_at)
+    due_at = work.polite(telling.due_at)
+    if due_at > work.world.now:
+        work.look_again(due_at)
         return
-    if telling.due_at <= work.world.now - closing.STALE:
+    if due_at <= work.world.now - closing.STALE:
         return
     news = telling.news
     engineer = work.engineer(news.engineer)
@@ -956,12 +1010,31 @@ def _close(work: _Work) -> None:
         _ask(work, step)
 
 
+def _survey(work: _Work) -> None:
+    """Ask for a mark, some time after the ticket was closed; nobody is rung for it."""
+    settled = (*work.case.journal, *_as_entries(work))
+    asked_at = closing.survey_due(settled, work.world.terms.closing)
+    if asked_at is None or asked_at <= work.world.now - closing.SURVEY_STALE:
+        return
+    due_at = work.polite(max(asked_at, work.world.now))
+    if due_at > work.world.now:
+        work.look_again(due_at)
+        return
+    media = {Medium.TEXT, Medium.MAIL}
+    reached = work.write_to(Reason.SURVEY, str(work.ticket.journal_seq), {}, media)
+    work.write(closing.SURVEYED, SYSTEM, {"reached": reached})
+
+
 def _as_entries(work: _Work) -> tuple[Entry, ...]:
     return model.sealed(work.ticket, work.drafts)[1]
 
 
 def _ask(work: _Work, step: closing.Step) -> None:
     reason = Reason.SOLVED if step.act is closing.Act.ASK else Reason.REMINDER
+    # Asked in the morning, they have the whole time to answer.
+    if (due_at := work.polite(work.world.now)) > work.world.now:
+        work.look_again(due_at)
+        return
     key = str(work.ticket.journal_seq)
     written = work.ask(reason, key, {}, call=False)
     allowed_at = closing.may_call(work.world.now, work.zone)

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from contactd.routing.closing import WISHES
 from contactd.routing.notify import Reason
 from contactd.tickets.contact import Medium, Outcome
 from contactd.tickets.journal import Entry, asks_nothing
+from contactd.tickets.model import RATED
+from contactd.tickets.texting import Says
 
 ENGINEER_LEFT: Final = "engineer.left"  # who had it is in no desk file any more
 HAND_OVER_DECLINED: Final = "hand_over.declined"  # by whom it was given to while off duty
@@ -22,6 +25,9 @@ _GAVE_UP: Final = frozenset(
     {Outcome.ABANDONED_GREETING, Outcome.ABANDONED_MENU, Outcome.ABANDONED_QUEUE}
 )
 _CONTENT: Final = frozenset({Outcome.ANSWERED, Outcome.SELF_SERVICE, Outcome.RECEIVED})
+REPLY_HEARD: Final = "reply.heard"  # its sender was told what became of it: body contact, heard
+# What a text says that nobody need hear of: a question is answered by ourselves.
+_NOT_ASKED: Final = {"opened": WISHES, "contact.added": WISHES | {Says.STATUS}}
 _HEARD_WITHIN: Final = timedelta(minutes=1)  # by then a mail has done what it says: "OK", "take"
 _IN_LINE: Final = timedelta(minutes=10)  # a call whose end was not heard by then is given up
 
@@ -63,6 +69,11 @@ def latest(journal: Iterable[Entry], *, redial_within: timedelta) -> tuple[Need 
     return need, is_open
 
 
+def asks_nobody(entry: Entry) -> bool:
+    """Return whether a contact wants nothing that a person has to do."""
+    return asks_nothing(entry) or entry.body.get("says") in _NOT_ASKED.get(entry.action, ())
+
+
 def meets(entry: Entry, need: Need) -> bool:
     """Return whether an entry says that `need` is met: not what happened before it arose."""
     check = _MEETS.get(entry.action)
@@ -80,7 +91,7 @@ def _follow_line(in_line: dict[str, datetime], entry: Entry) -> None:
 def _written(entry: Entry, _spoken: set[str], _redial_within: timedelta) -> Need | None:
     if entry.body["medium"] == Medium.CALL:
         return None  # the queue rings people for as long as it goes on
-    if asks_nothing(entry):
+    if asks_nobody(entry):
         return None
     return Need(
         reason=Reason.NEW,
@@ -136,7 +147,7 @@ def _since(key: str) -> Callable[[Entry, Need], bool]:
     return since
 
 
-def _separated(entry: Entry, need: Need) -> bool:
+def _of_the_contact(entry: Entry, need: Need) -> bool:
     return bool(entry.body["contact"] == need.contact)
 
 
@@ -148,7 +159,9 @@ _MEETS: Final[Mapping[str, Callable[[Entry, Need], bool]]] = {
     "page.taken": _always,
     "escalation.acknowledged": _always,
     "handed_over": _always,
-    "ticket.separated": _separated,
+    "ticket.separated": _of_the_contact,
+    RATED: _of_the_contact,
+    REPLY_HEARD: _of_the_contact,
     "resolved": _always,
     "closed": _always,
     "cancelled": _always,

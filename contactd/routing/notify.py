@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from contactd.errors import TemporaryFailure
 from contactd.tickets import signing
 from contactd.tickets.contact import Medium
+from contactd.tickets.priority import Priority
 from contactd.tickets.signing import Purpose
 
 REQUESTER: Final = "requester"  # recipient of what goes to the person who reported the fault
@@ -44,6 +45,8 @@ class Reason(StrEnum):
     SOLVED = "solved"  # please confirm; by call: 1 solved, 2 not
     REMINDER = "reminder"  # the same, again
     CLOSED = "closed"
+    SURVEY = "survey"  # the day after: a mark from 1 to 5 (B10)
+    SAID = "said"  # somebody of the desk writes to them: fact note
 
 
 ANSWERED_BY_KEY: Final = frozenset(
@@ -56,8 +59,15 @@ ANSWERED_BY_KEY: Final = frozenset(
 
 # To the requester: asks for their word.
 ASKS: Final = frozenset({Reason.SOLVED, Reason.REMINDER})
+ANSWERED_WITHIN: Final = timedelta(days=14)  # by a reply that names no ticket
 # To the requester: to know, and of no use later. What a machine says unasked has a limit.
 COURTESIES: Final = frozenset({Reason.RECEIVED, Reason.PROGRESS, Reason.HEARD})
+# By text or mail only, whoever they are for.
+NEVER_RING: Final = COURTESIES | {Reason.SURVEY, Reason.SAID}
+# A text of these does not come at night, unless the ticket is urgent: the others answer what
+# somebody has just done, or say that somebody is at the door.
+CAN_WAIT: Final = ASKS | {Reason.PROGRESS, Reason.CLOSED, Reason.SURVEY}
+URGENT: Final = frozenset({Priority.P1, Priority.P2})
 MOST_COURTESIES: Final = 6  # to one address, about all of a requester's tickets
 COURTESIES_WITHIN: Final = timedelta(hours=1)
 

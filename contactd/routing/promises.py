@@ -24,9 +24,10 @@ from contactd.routing.clocks import (
     breach,
     recompute,
 )
+from contactd.routing.needs import REPLY_HEARD, asks_nobody
 from contactd.routing.terms import Terms
-from contactd.tickets.journal import Entry, asks_nothing, instant_text
-from contactd.tickets.model import CALENDAR, CONTRACT
+from contactd.tickets.journal import Entry, instant_text
+from contactd.tickets.model import CALENDAR, CONTRACT, RATED
 from contactd.tickets.priority import Priority
 
 BREACHED: Final = "clock.breached"
@@ -258,11 +259,12 @@ def _seconds(length: timedelta) -> int:
 def facts(journal: Iterable[Entry]) -> list[Fact]:
     """Return what the entries say happened.
 
-    A contact that was separated belongs to another ticket, with everything that was noted of it.
+    A contact that was separated belongs to another ticket, with everything that was noted of it;
+    a reply that we have done ourselves, or a mark, waits for nobody.
     While somebody else is still sent, that one engineer declines or is called back changes nothing.
     """
     entries = list(journal)
-    gone = {entry.body["contact"] for entry in entries if entry.action == "ticket.separated"}
+    gone = {entry.body["contact"] for entry in entries if entry.action in _SETTLED}
     sent = _Sent()
     return [
         fact
@@ -273,6 +275,7 @@ def facts(journal: Iterable[Entry]) -> list[Fact]:
     ]
 
 
+_SETTLED: Final = frozenset({"ticket.separated", RATED, REPLY_HEARD})
 _OF_A_CONTACT: Final = frozenset({Kind.CONTACT_RECEIVED, Kind.ANSWERED})
 
 
@@ -315,7 +318,7 @@ def _opened(entry: Entry) -> Iterator[Fact]:
 
 
 def _received(entry: Entry) -> Iterator[Fact]:
-    if asks_nothing(entry):
+    if asks_nobody(entry):
         return
     at = _instant(entry.body, "received_at")
     yield Fact(kind=Kind.CONTACT_RECEIVED, at=at, entry=entry.seq)
@@ -353,6 +356,8 @@ def _said(kind: Kind) -> Meaning:
     return said
 
 
+WRITTEN_TO: Final = "requester.written_to"  # somebody of the desk did: body medium, note
+
 # That somebody has taken the ticket is not yet an answer: nobody has spoken to the requester (C1).
 _MEANING: Final[Mapping[str, Meaning]] = {
     "opened": _opened,
@@ -360,6 +365,7 @@ _MEANING: Final[Mapping[str, Meaning]] = {
     "call.answered": _answered,
     "answered": _answered,
     "updated": _said(Kind.UPDATED),
+    WRITTEN_TO: _said(Kind.UPDATED),
     "remote.asked": _said(Kind.REMOTE_ASKED),
     "remote.started": _said(Kind.IN_SESSION),
     "dispatch.offered": _said(Kind.DISPATCH_OFFERED),

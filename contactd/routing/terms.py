@@ -485,12 +485,15 @@ def _closing_body(entry: ClosingEntry) -> dict[str, Any]:
         "remind_after_s": _seconds(entry.remind_after),
         "reminders": entry.reminders,
         "close_after_s": _seconds(entry.close_after),
+        "survey_after_s": _seconds(entry.survey_after),
     }
 
 
 def _closing(body: Mapping[str, Any]) -> Closing:
+    usual = _seconds(Closing().survey_after)  # of a version from before there were surveys
     return Closing(
         remind_after=timedelta(seconds=body["remind_after_s"]),
         reminders=body["reminders"],
         close_after=timedelta(seconds=body["close_after_s"]),
+        survey_after=timedelta(seconds=body.get("survey_after_s", usual)),
     )

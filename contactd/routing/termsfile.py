@@ -160,6 +160,7 @@ class ClosingEntry(FileEntry):
     remind_after: Span = timedelta(hours=24)  # after it was resolved, and again after each
     reminders: Annotated[StrictInt, Field(ge=0)] = 2
     close_after: Span = timedelta(hours=72)  # after it was resolved
+    survey_after: Length = timedelta(hours=24)  # after it was closed; 0: nobody is asked
 
     @model_validator(mode="after")
     def _closes_last(self) -> "ClosingEntry":

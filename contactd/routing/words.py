@@ -48,6 +48,8 @@ _ZH: Final[Mapping[Reason, str]] = {
     Reason.SOLVED: "您的工单{ticket}已处理完毕{of}。",
     Reason.REMINDER: "请确认您的工单{ticket}是否已解决{of}。",
     Reason.CLOSED: "您的工单{ticket}已关闭{of}。",
+    Reason.SURVEY: "请为工单{ticket}的服务打分{of}。",
+    Reason.SAID: "工单{ticket}：{note}。",
 }
 _EN: Final[Mapping[Reason, str]] = {
     Reason.NEW: "{vip}New ticket {ticket}{of}.",
@@ -70,6 +72,8 @@ _EN: Final[Mapping[Reason, str]] = {
     Reason.SOLVED: "Your ticket {ticket} is solved{of}.",
     Reason.REMINDER: "Please tell us whether your ticket {ticket} is solved{of}.",
     Reason.CLOSED: "Your ticket {ticket} is closed{of}.",
+    Reason.SURVEY: "How was our service for your ticket {ticket}{of}?",
+    Reason.SAID: "Ticket {ticket}: {note}.",
 }
 
 _TAKE_ZH: Final = "{send}“1 {ticket}”接单，“2 {ticket}”转下一位"
@@ -77,11 +81,15 @@ _GO_ZH: Final = "{send}“1 {ticket}”接受，“2 {ticket}”不去"
 _ASK_ZH: Final = "{send}“进度 {ticket}”查询"
 _CONFIRM_ZH: Final = "{send}“解决 {ticket}”确认，“未解决 {ticket}”重开"
 _AGAIN_ZH: Final = "如仍有问题请再联系我们"
+_MARK_ZH: Final = "{send}“5 {ticket}”，1至5分，5分最满意"
+_KEEP_ZH: Final = "{send}请带工单号{ticket}"
 _TAKE_EN: Final = '{send} "1 {ticket}" to take it, "2 {ticket}" to pass'
 _GO_EN: Final = '{send} "1 {ticket}" to go, "2 {ticket}" if you cannot'
 _ASK_EN: Final = '{send} "STATUS {ticket}" to ask'
 _CONFIRM_EN: Final = '{send} "OK {ticket}" to confirm, "NO {ticket}" if it is not'
 _AGAIN_EN: Final = "Contact us again if it is not solved"
+_MARK_EN: Final = '{send} "5 {ticket}", from 1 (bad) to 5 (very good)'
+_KEEP_EN: Final = "{send} with the number {ticket}"
 
 _ANSWERS: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.NEW: (_TAKE_ZH, _TAKE_EN),
@@ -101,6 +109,8 @@ _ANSWERS: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.SOLVED: (_CONFIRM_ZH, _CONFIRM_EN),
     Reason.REMINDER: (_CONFIRM_ZH, _CONFIRM_EN),
     Reason.CLOSED: (_AGAIN_ZH, _AGAIN_EN),
+    Reason.SURVEY: (_MARK_ZH, _MARK_EN),
+    Reason.SAID: (_KEEP_ZH, _KEEP_EN),
 }
 
 _METRICS: Final[Mapping[str, tuple[str, str]]] = {  # the keys are those of clocks.Metric
@@ -125,6 +135,11 @@ _HEARD: Final[Mapping[str, tuple[str, str]]] = {
         "Your reply changed nothing: somebody else has it, or it has moved on",
     ),
     "wrong_code": ("到场码不正确", "That is not the arrival code"),
+    "which": (
+        "您有多个工单，请在回复中带上工单号",
+        "You have several tickets: please add the number to your reply",
+    ),
+    "rated": ("谢谢您的评价", "Thank you for your mark"),
     "no_ticket": ("回复中的工单号不存在或不属于您", "There is no such ticket of yours"),
 }
 
@@ -248,7 +263,9 @@ def texts(notification: Notification) -> tuple[str, ...]:
     title = _cut(_fact(notification, "title"), LONGEST_TITLE)
     # A sign outside of GSM 7-bit would halve the room of an English text.
     dots = ("…", "...")[language]
-    note = _cut(_note(notification), LONGEST_NOTE[language], dots)
+    note = _note(notification)
+    if notification.reason is not Reason.SAID:  # that is all that it says
+        note = _cut(note, LONGEST_NOTE[language], dots)
     some = [(site, title), (site, ""), ("", title), ("", "")]
     made = [_sentence(notification, language, of, note=note) for of in some]
     spaces = ("", " ")[language]

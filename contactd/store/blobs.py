@@ -8,7 +8,9 @@ import asyncio
 import hashlib
 import os
 import tempfile
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from contactd.errors import PermanentFailure, TemporaryFailure
 from contactd.tickets.contact import Blob
@@ -37,11 +39,25 @@ class Blobs:
         except OSError as error:
             raise TemporaryFailure(f"cannot keep a copy of {source}: {error.strerror}") from error
 
+    async def put_bytes(self, content: bytes, *, media_type: str, name: str) -> Blob:
+        """Keep `content`, durably.
+
+        Raises:
+            TemporaryFailure: the disk is full.
+        """
+        try:
+            return await asyncio.to_thread(self._keep, BytesIO(content), media_type, name)
+        except OSError as error:
+            raise TemporaryFailure(f"cannot keep a file: {error.strerror}") from error
+
     def _put(self, source: Path, media_type: str) -> Blob:
+        with source.open("rb") as incoming:
+            return self._keep(incoming, media_type, source.name)
+
+    def _keep(self, incoming: IO[bytes], media_type: str, name: str) -> Blob:
         self._folder.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
         with (
-            source.open("rb") as incoming,
             tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as copy,
         ):
             try:
@@ -62,6 +78,4 @@ class Blobs:
             os.fsync(folder)  # the rename itself
         finally:
             os.close(folder)
-        return Blob(
-            sha256=digest.hexdigest(), size_bytes=size, media_type=media_type, name=source.name
-        )
+        return Blob(sha256=digest.hexdigest(), size_bytes=size, media_type=media_type, name=name)

@@ -33,7 +33,7 @@ log = get_logger()
 
 # The revision that this program works with; a test compares it with the newest in `migrations/`.
 # Written down here so that a daemon whose database is up to date need not load Alembic.
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 
 # Whoever files contacts or changes tickets holds this lock, in any process (PostgreSQL).
 FILING_LOCK: Final = 400_800_1234

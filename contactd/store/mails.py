@@ -13,7 +13,7 @@ from contactd.tickets.contact import MailFacts, Medium, Writer
 from contactd.tickets.people import MAIL, Address
 
 _FILED: Final = (
-    select(contacts.c.from_value, contacts.c.mail, tickets.c.number)
+    select(contacts.c.from_value, contacts.c.external_id, contacts.c.mail, tickets.c.number)
     .select_from(contacts.join(tickets, tickets.c.id == contacts.c.ticket_id))
     .where(contacts.c.id == bindparam("contact"))
 )
@@ -48,6 +48,7 @@ class FiledMail:
     sender: Address
     ticket: str  # number
     facts: MailFacts
+    contact: str = ""  # external id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,9 @@ class Mails:
         if row is None or facts is None:
             return None
         sender = Address(kind=MAIL, value=row["from_value"].strip().lower())
-        return FiledMail(sender=sender, ticket=row["number"], facts=facts)
+        return FiledMail(
+            sender=sender, ticket=row["number"], facts=facts, contact=row["external_id"]
+        )
 
     async def ticket_of(self, ref: str) -> str:
         """Return the number of the ticket that a notification is about, "" if there is none."""

@@ -6,11 +6,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import RowMapping, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import RowMapping, and_, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
 from contactd.routing.clocks import State as ClockState
+from contactd.routing.notify import (
+    ANSWERED_BY_KEY,
+    ANSWERED_WITHIN,
+    ASKS,
+    Reason,
+    SendState,
+)
 from contactd.store.schema import (
     addresses,
     attachments,
@@ -20,6 +27,7 @@ from contactd.store.schema import (
     journal,
     mail_ids,
     mail_pages,
+    notifications,
     people,
     sites,
     terms,
@@ -41,7 +49,7 @@ from contactd.tickets.dispatching import Dispatch
 from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.filing import Caller, ContactKey, ContactSlip, Named, PersonSlip, Seen
 from contactd.tickets.journal import Entry, instant_text
-from contactd.tickets.model import CONTRACT, Promise, Promised, Ticket
+from contactd.tickets.model import CONTRACT, RATED, Promise, Promised, Ticket
 from contactd.tickets.people import MAIL, Address, Branch, Person, Role
 from contactd.tickets.priority import Impact, Priority, Urgency
 from contactd.tickets.states import OPEN, State
@@ -241,6 +249,37 @@ _MAILS_ANSWERED: Final = (
     .where(mail_ids.c.digest.in_(bindparam("digests", expanding=True)))
     .order_by(mail_ids.c.contact_id.desc())
 )
+_UNANSWERED: Final = sorted(
+    {
+        SendState.SENDING, SendState.SENT, SendState.DELIVERED, SendState.UNKNOWN,
+        SendState.DOUBTFUL,
+    }
+)  # fmt: skip
+_HAS_MARK: Final = (
+    select(journal.c.seq)
+    .where(journal.c.ticket_id == tickets.c.id, journal.c.action == RATED)
+    .exists()
+)
+_STILL_ASKED: Final = or_(  # there is something to answer yet
+    notifications.c.reason.in_(sorted(ANSWERED_BY_KEY)),
+    and_(notifications.c.reason.in_(sorted(ASKS)), tickets.c.state == State.RESOLVED.value),
+    and_(
+        notifications.c.reason == Reason.SURVEY.value,
+        tickets.c.state == State.CLOSED.value,
+    ),
+)
+_ASKED: Final = (
+    select(notifications.c.address, tickets.c.number, _HAS_MARK)
+    .select_from(notifications.join(tickets, tickets.c.id == notifications.c.ticket_id))
+    .where(
+        notifications.c.medium == Medium.TEXT.value,
+        notifications.c.address.in_(bindparam("numbers", expanding=True)),
+        notifications.c.state.in_(_UNANSWERED),
+        _STILL_ASKED,
+        notifications.c.created_at > bindparam("since", type_=notifications.c.created_at.type),
+    )
+    .order_by(notifications.c.id.desc())
+)
 _ADD_MAIL_IDS: Final = insert(mail_ids).execution_options(**SOON)
 _ADD_MAIL_PAGES: Final = insert(mail_pages).execution_options(**SOON)
 _IS_ALIVE: Final = (  # mail comes from it again
@@ -369,6 +408,18 @@ class SqlTickets:
             found |= {by_digest[digest]: number for digest, number in rows}
         return found
 
+    async def asked(self, numbers: Collection[str], now: datetime) -> dict[str, tuple[str, ...]]:
+        wanted = {"numbers": sorted(numbers), "since": now - ANSWERED_WITHIN}
+        waiting: dict[str, dict[str, None]] = {}
+        marked: dict[str, str] = {}  # who thinks better of a mark says so in the same way
+        for address, ticket, has_mark in await self._connection.execute(_ASKED, wanted):
+            if has_mark:
+                marked.setdefault(address, ticket)
+            else:
+                waiting.setdefault(address, {})[ticket] = None
+        found = {address: tuple(asked) for address, asked in waiting.items()}
+        return {**{address: (ticket,) for address, ticket in marked.items()}, **found}
+
     async def next_sequence(self, day: str, count: int) -> int:
         taken = await self._connection.execute(_NEXT_SEQUENCE, {"day": day, "count": count})
         return int(taken.scalar_one()) - count + 1
@@ -480,19 +531,20 @@ class SqlContacts:
         ]
         added = await self._connection.execute(_ADD_CONTACTS, rows)
         ids = {(Medium(medium), external_id): int(key) for medium, external_id, key in added}
-        await self._add_mails(
+        await self._add_belongings(
             [(ids[each.contact.medium, each.contact.external_id], each.contact) for each in slips]
         )
         return ids
 
-    async def _add_mails(self, added: Sequence[tuple[int, Contact]]) -> None:
-        """Store what belongs to new mails: their Message-IDs, HTML and files."""
+    async def _add_belongings(self, added: Sequence[tuple[int, Contact]]) -> None:
+        """Store what belongs to new mails, their Message-IDs and HTML, and everybody's files."""
         now = self._clock.now()
+        files = [row for each in added for row in _file_rows(*each, now)]
         mails = [(contact_id, each) for contact_id, each in added if each.mail is not None]
         for statement, rows in (
             (_ADD_MAIL_IDS, [row for each in mails for row in _mail_id_rows(*each)]),
             (_ADD_MAIL_PAGES, [{"contact_id": i, "html": m.html} for i, m in mails if m.html]),
-            (_ADD_FILES, [row for each in mails for row in _file_rows(*each, now)]),
+            (_ADD_FILES, files),
         ):
             if rows:
                 await self._connection.execute(statement, rows)

@@ -263,6 +263,58 @@ notifications = Table(  # one message to one person: a call, a text, a mail
     Column("detail", String(200), nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    Index("ix_notifications_address", "address", "created_at"),
+)
+
+texts = Table(  # what a gateway was handed: one row a notification
+    "texts",
+    metadata,
+    Column("ref", String(120), primary_key=True),  # the notification's client_ref
+    Column("gateway", String(16), nullable=False),
+    Column("message_id", String(80), nullable=False, server_default=""),  # the provider's
+    Column("number", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("segments", Integer, nullable=False),
+    Column("delivery", String(16), nullable=False, server_default=""),  # sms.gateway.Delivery
+    Column("error", String(80), nullable=False, server_default=""),  # the provider's code
+    Column("handed_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Index("ix_texts_message_id", "gateway", "message_id"),
+    Index("ix_texts_number", "number", "handed_at"),
+    Index("ix_texts_handed_at", "handed_at"),
+)
+
+text_reports = Table(  # what was reported of a text before its id was known
+    "text_reports",
+    metadata,
+    Column("gateway", String(16), primary_key=True),
+    Column("message_id", String(80), primary_key=True),
+    Column("delivery", String(16), nullable=False),
+    Column("error", String(80), nullable=False, server_default=""),
+    Column("reported_at", Instant, nullable=False, index=True),
+)
+
+text_parts = Table(  # of texts that come in several: kept until they can surely not come again
+    "text_parts",
+    metadata,
+    Column("gateway", String(16), primary_key=True),
+    Column("sender", String(32), primary_key=True),
+    Column("recipient", String(32), primary_key=True),
+    Column("reference", Integer, primary_key=True),
+    Column("total", Integer, primary_key=True),
+    Column("series", Integer, primary_key=True),  # references are used again: 0, 1, 2, …
+    Column("number", Integer, primary_key=True),
+    Column("body", Text, nullable=False),  # UTF-16BE in hexadecimal: half a sign is no text
+    Column("given_up", Boolean, nullable=False, server_default="0"),  # filed with gaps
+    Column("received_at", Instant, nullable=False, index=True),
+)
+
+opt_outs = Table(  # numbers that want no texts
+    "opt_outs",
+    metadata,
+    Column("number", String(16), primary_key=True),
+    Column("word", String(40), nullable=False),  # what they wrote, or which gateway says so
+    Column("since", Instant, nullable=False),
 )
 
 spans = Table(  # who is on duty: rota.spans, 60 days ahead; holes are rows with engineer ""

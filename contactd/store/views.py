@@ -28,6 +28,7 @@ from contactd.store.schema import (
     notifications,
     people,
     sites,
+    texts,
     tickets,
 )
 from contactd.tickets.contact import CallFacts, Direction, MailFacts, Medium, Outcome, Source
@@ -143,16 +144,30 @@ class DispatchView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextView:
+    """What is known of a text that was handed to a gateway."""
+
+    gateway: str
+    segments: int
+    delivery: str  # sent, delivered, failed; "" while nothing was reported
+    error: str  # the provider's code, "" if there is none
+    handed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageView:
-    """Something that was sent because of the ticket, without its words and its address."""
+    """Something that was sent because of the ticket, without its words."""
 
     recipient: str  # engineer's key, floor, requester
     name: str  # "" when nobody knows
     medium: Medium
+    address: str
     reason: Reason
     state: SendState
+    detail: str  # why it was refused, for operators
     created_at: datetime
     updated_at: datetime
+    text: TextView | None = None  # of a text that a gateway has been handed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,13 +280,24 @@ _MESSAGES: Final = (
     select(
         notifications.c.recipient,
         notifications.c.medium,
+        notifications.c.address,
         notifications.c.reason,
         notifications.c.state,
+        notifications.c.detail,
         notifications.c.created_at,
         notifications.c.updated_at,
         people.c.name,
+        texts.c.gateway,
+        texts.c.segments,
+        texts.c.delivery,
+        texts.c.error,
+        texts.c.handed_at,
     )
-    .select_from(notifications.outerjoin(people, people.c.key == notifications.c.recipient))
+    .select_from(
+        notifications.outerjoin(people, people.c.key == notifications.c.recipient).outerjoin(
+            texts, texts.c.ref == notifications.c.client_ref
+        )
+    )
     .where(notifications.c.ticket_id == bindparam("ticket"))
     .order_by(notifications.c.id)
 )
@@ -580,10 +606,23 @@ def _message(row: RowMapping, requester: str) -> MessageView:
         recipient=row["recipient"],
         name=requester if row["recipient"] == REQUESTER else row["name"] or "",
         medium=Medium(row["medium"]),
+        address=row["address"],
         reason=Reason(row["reason"]),
         state=SendState(row["state"]),
+        detail=row["detail"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        text=_text(row) if row["gateway"] else None,
+    )
+
+
+def _text(row: RowMapping) -> TextView:
+    return TextView(
+        gateway=row["gateway"],
+        segments=row["segments"],
+        delivery=row["delivery"],
+        error=row["error"],
+        handed_at=row["handed_at"],
     )
 
 

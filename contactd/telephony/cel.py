@@ -26,6 +26,7 @@ DEAD_S: Final = 60.0  # a call that the PBX does not list is over, if it is at l
 YEAR_3000: Final = 32_503_680_000  # epoch seconds; later is not a time
 KEEP_S: Final = 60.0  # how long rows of ended channels are kept for others that come late
 MOMENT_S: Final = 0.1  # while bridges are rebuilt for a transfer, others meet for a moment
+TEXTS: Final = "Message/"  # the one channel of all SIP MESSAGEs: it lives as long as the PBX
 MAX_NAME: Final = 254  # characters; the column of the contact
 MAX_HOPS: Final = 8  # Local channels between the caller and a person
 
@@ -267,6 +268,8 @@ class CallRecords(Generic[Position]):
             other.other_half, channel.other_half = channel.uniqueid, other.uniqueid
 
     def _started(self, row: CelRow, channel: _Channel[Position]) -> None:
+        if row.channel.startswith(TEXTS):
+            return
         self._open[row.uniqueid] = channel
         if is_hotline_start(row, self._contexts):
             self._calls[row.uniqueid] = channel

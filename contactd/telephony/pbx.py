@@ -23,7 +23,13 @@ from contactd.service import Health, HealthState
 from contactd.settings import HotlineSettings, PbxSettings
 from contactd.signals import Signals, Topic, wait
 from contactd.telephony import roster
-from contactd.telephony.ami import Ami, AmiEvent, OriginateOutcome, ami_settings
+from contactd.telephony.ami import (
+    Ami,
+    AmiEvent,
+    OriginateOutcome,
+    OutcomeUnknown,
+    ami_settings,
+)
 from contactd.telephony.calls import (
     CALL_EVENTS,
     Answered,
@@ -418,6 +424,22 @@ class Pbx:
             if ref in refs and channel.get("ChannelStateDesc") != "Up":
                 self._outgoing.give_up(ref)
                 await self._ami.action("Hangup", ACTION_S, Channel=ref, Cause=NORMAL_END)
+
+    # Texts, through a GSM gateway
+
+    async def send_text(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Send MessageSend with these headers; return the PBX's answer, a yes or a no.
+
+        Raises:
+            SendUnknown: it may have been sent.
+            TemporaryFailure: it was not.
+            PermanentFailure: a header cannot be written.
+        """
+        try:
+            reply = await self._ami.action("MessageSend", ACTION_S, **headers)
+        except OutcomeUnknown as error:
+            raise SendUnknown(str(error)) from error
+        return reply.headers
 
     def _tell(self, outcomes: Iterable[tuple[str, SendState]]) -> None:
         for ref, state in outcomes:

@@ -17,7 +17,6 @@ from contactd.tickets.journal import Draft
 from contactd.tickets.model import ENGINEER, Ticket, draft
 from contactd.tickets.states import State as TicketState
 
-CODE_DIGITS: Final = 4
 MOST_WRONG_CODES: Final = 5  # of 10,000: one guess in 2,000 would be right
 
 

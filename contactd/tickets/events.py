@@ -22,6 +22,14 @@ class MailDue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextDue:
+    """A text was filed that says more than words: it takes a ticket, confirms, wants no more."""
+
+    ticket_id: int
+    contact_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TicketDue:
     """Something happened to a ticket, or one of its promises comes due: see what that means."""
 
@@ -68,6 +76,7 @@ class NoticesStopped:
 Event = (
     CallEnded
     | MailDue
+    | TextDue
     | TicketDue
     | EscalationDue
     | GroupDue
@@ -79,7 +88,8 @@ Event = (
 KINDS: Final[dict[str, type[Event]]] = {
     kind.__name__: kind
     for kind in (
-        CallEnded, MailDue, TicketDue, EscalationDue, GroupDue, DutyDue, NoticeDue, NoticesStopped,
+        CallEnded, MailDue, TextDue, TicketDue, EscalationDue, GroupDue, DutyDue, NoticeDue,
+        NoticesStopped,
     )
 }  # fmt: skip
 

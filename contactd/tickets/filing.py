@@ -4,7 +4,7 @@ The service reads what is known of a batch, a `Filing` decides in memory, the se
 came out. One contact and a replay of two hundred take the same path, in one transaction each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -14,11 +14,14 @@ from contactd.tickets.contact import ECHOES, Contact, Filed, Medium, Writer
 from contactd.tickets.events import CallEnded
 from contactd.tickets.journal import Draft
 from contactd.tickets.model import Decision, Ticket, TicketPolicy
+from contactd.tickets.numbers import mentioned
 from contactd.tickets.people import MAIL, Address, Branch, Person, address_of, branch_of
 from contactd.tickets.replies import Sender, Verb, parse
 from contactd.tickets.states import OPEN
+from contactd.tickets.texting import Says, says
 
 _SAMPLE: Final = "1234567890"  # a ticket number: the line says the rest
+_SURVEY: Final = "survey-"  # of the mail that asks for a mark: 1 and 2 are marks, too
 _NOWHERE: Final = Address(kind=MAIL, value="")
 
 ContactKey = tuple[Medium, str]  # the medium and its external id
@@ -61,6 +64,8 @@ class Known:
     callers: Mapping[Address, Caller] = field(default_factory=dict)
     named: Mapping[str, Named] = field(default_factory=dict)  # tickets that mails name, by number
     answered: Mapping[str, str] = field(default_factory=dict)  # Message-ID -> ticket's number
+    # Telephone number -> the tickets about which somebody was asked by text, the latest first
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     branches: Mapping[str, Branch] = field(default_factory=dict)
 
 
@@ -108,8 +113,10 @@ class ContactSlip:
 
     @property
     def asks(self) -> bool:
-        """Return whether it is a new mail that says what to do, or came back."""
+        """Return whether it is new and says what to do, or a mail that came back."""
         mail = self.contact.mail
+        if self.contact.medium is Medium.TEXT:
+            return self.new and says(self.contact.text) is not Says.WORDS
         return self.new and mail is not None and bool(mail.reply or mail.undelivered)
 
     def end(self) -> CallEnded:
@@ -118,15 +125,20 @@ class ContactSlip:
 
 
 def _asks_nothing(contact: Contact) -> bool:
-    """Return whether a mail may lie on a ticket that is over: nobody need do anything about it.
+    """Return whether it may lie on a ticket that is over: nobody need do anything about it.
 
     A vacation note that answers "closed", or the requester's belated OK.
     """
+    if contact.medium is Medium.TEXT:
+        return says(contact.text) is not Says.WORDS
     mail = contact.mail
     if mail is None or mail.writer is not Writer.PERSON:
         return mail is not None and mail.writer in ECHOES
     found = parse(f"{mail.reply} {_SAMPLE}", Sender.REQUESTER) if mail.reply else None
-    return found is not None and found.verb in (Verb.SOLVED, Verb.STATUS)
+    if found is None:
+        return False
+    is_mark = found.mark > 0 and mail.about.startswith(_SURVEY)
+    return is_mark or found.verb in (Verb.SOLVED, Verb.STATUS, Verb.RATE)
 
 
 class Filing:
@@ -149,6 +161,7 @@ class Filing:
                 person.latest = self._ticket(caller.ticket, person)
         for key, seen in known.seen.items():
             self._by_key[key] = self._seen(seen)
+        self._asked = known.asked
         self._people_of = {number: named.people for number, named in known.named.items()}
         self._by_number = {
             number: self._ticket(named.ticket, self._person(named.requester, _NOWHERE))
@@ -239,16 +252,20 @@ class Filing:
         # An alarm is another one than that before, and nobody who has that one hears of it.
         is_program = contact.mail is not None and contact.mail.writer in (Writer.AUTO, Writer.LIST)
         latest = None if is_program else person.latest
-        if latest is not None and model.may_join(latest.ticket, contact, self._policy):
-            return latest
-        return None
+        if latest is None:
+            return None
+        is_word = contact.medium is Medium.TEXT and _asks_nothing(contact)
+        return latest if is_word or model.may_join(latest.ticket, contact, self._policy) else None
 
     def _claimed(self, contact: Contact, person: PersonSlip) -> Iterator[TicketSlip]:
-        """Yield the tickets that a mail names, the surest first.
+        """Yield the tickets that a mail or a text names, the surest first.
 
         A number in the subject is no secret: it counts for who takes part, and not if the sender
         is forged. A Message-ID is known to nobody but who wrote or got the mail.
         """
+        if contact.medium is Medium.TEXT:
+            asked = self._asked.get(self._address(contact).value, ())
+            yield from self._taking_part(person, (*mentioned(contact.text), *asked))
         if (mail := contact.mail) is None:
             return
         proved = self._by_number.get(mail.proved)
@@ -261,7 +278,11 @@ class Filing:
         same = self._by_mail.get(mail.message_id)
         if same is not None and person in (same.requester, *self._wrote(same)):
             yield same
-        for number in () if mail.forged else mail.mentioned:
+        yield from self._taking_part(person, () if mail.forged else mail.mentioned)
+
+    def _taking_part(self, person: PersonSlip, numbers: Iterable[str]) -> Iterator[TicketSlip]:
+        """Yield those of the tickets in which a person takes part."""
+        for number in numbers:
             if person.person.id and person.person.id in self._people_of.get(number, ()):
                 yield self._by_number[number]
 

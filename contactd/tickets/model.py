@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from contactd.errors import ActionNotAllowed, PermanentFailure
 from contactd.tickets import journal
-from contactd.tickets.contact import CallFacts, Contact, MailFacts, Outcome, Source
+from contactd.tickets.contact import CallFacts, Contact, MailFacts, Medium, Outcome, Source
 from contactd.tickets.journal import Draft, Entry, instant_text
 from contactd.tickets.people import Branch, Person
 from contactd.tickets.priority import MATRIX, Impact, Matrix, Priority, Urgency, priority
 from contactd.tickets.states import OPEN, Action, State, next_state
+from contactd.tickets.texting import Says, says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +265,8 @@ def _title(contact: Contact) -> str:
 
 def join(ticket: Ticket, contact: Contact, person: Person, now: datetime) -> Decision:
     """Add a contact to the ticket that it belongs to; `person` is whose it is."""
-    has_it = contact.mail is not None and person.key != "" and person.key == ticket.assignee
+    writes = contact.mail is not None or contact.medium is Medium.TEXT
+    has_it = writes and person.key != "" and person.key == ticket.assignee
     body = {**_naming(contact), **({"engineer": person.key} if has_it else {})}
     added = draft(ticket, now, journal.REQUESTER, "contact.added", body)
     joined = replace(
@@ -463,6 +465,28 @@ def confirm(  # noqa: PLR0913 - what the requester's word is made of
     return Decision(ticket=moved, entries=(draft(moved, now, actor, action, body),))
 
 
+RATED: Final = "rated"  # body mark, how, contact
+
+
+def rate(  # noqa: PLR0913 - what a mark is made of
+    ticket: Ticket, mark: int, *, actor: str, how: str, contact: str, now: datetime
+) -> Decision:
+    """Take what the requester thinks of the service: 1 (bad) to 5 (very good), requirement B10.
+
+    `contact` is the external id of what they said it with, "" if it was no contact. The last mark
+    counts.
+
+    Raises:
+        ActionNotAllowed: the ticket is not closed: nobody has asked yet.
+    """
+    if ticket.state is not State.CLOSED:
+        raise ActionNotAllowed("the ticket is not closed")
+    if mark not in range(1, 6):
+        raise PermanentFailure("a mark is 1 to 5")
+    body = {"mark": mark, "how": clean_line(how, 40), "contact": contact}
+    return Decision(ticket=ticket, entries=(draft(ticket, now, actor, RATED, body),))
+
+
 def note(
     ticket: Ticket, action: str, *, actor: str, body: dict[str, Any], now: datetime
 ) -> Decision:
@@ -507,9 +531,17 @@ def _writing(mail: MailFacts) -> dict[str, Any]:
     return {"writer": mail.writer.value, **{name: True for name, is_so in said.items() if is_so}}
 
 
+def _saying(contact: Contact) -> dict[str, Any]:
+    said = says(contact.text) if contact.medium is Medium.TEXT else Says.WORDS
+    return {
+        **({"says": said.value} if said is not Says.WORDS else {}),
+        **({"reply": True} if said is Says.REPLY else {}),
+    }
+
+
 def _naming(contact: Contact) -> dict[str, Any]:
     return {
-        **(_writing(contact.mail) if contact.mail is not None else {}),
+        **(_writing(contact.mail) if contact.mail is not None else _saying(contact)),
         "medium": contact.medium.value,
         "contact": contact.external_id,
         "source": contact.source.value,

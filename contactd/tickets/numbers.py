@@ -4,13 +4,18 @@
 7812-1 annex B): it finds every single wrong digit and every swap of two neighbours but 09 and 90.
 """
 
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Final
 
 SEQUENCE_DIGITS: Final = 4
+CODE_DIGITS: Final = 4  # of the code by which an arrival is proved (D4)
 SHORTEST: Final = 6 + SEQUENCE_DIGITS + 1
 LONGEST: Final = 20
+MOST_MENTIONED: Final = 5
+_NUMBER: Final = re.compile(rf"(?<!\d)\d{{{SHORTEST},{LONGEST}}}(?!\d)")
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
@@ -51,3 +56,11 @@ def is_valid(number: str) -> bool:
 def digits_of(keyed: Iterable[str]) -> str:
     """Return the ASCII digits among what somebody keyed, typed or pasted (`２６` is 26)."""
     return "".join(str(int(sign)) for sign in keyed if sign.isdecimal())
+
+
+def mentioned(words: str) -> Iterator[str]:
+    """Yield the first ticket numbers in what somebody wrote, as their check digits say."""
+    plain = unicodedata.normalize("NFKC", words)
+    found = (number for number in _NUMBER.findall(plain) if is_valid(number))
+    for number, _ in zip(dict.fromkeys(found), range(MOST_MENTIONED), strict=False):
+        yield number

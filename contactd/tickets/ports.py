@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
 
 from contactd.errors import TemporaryFailure
@@ -54,6 +55,13 @@ class Tickets(Protocol):
 
     async def answered(self, message_ids: Collection[str]) -> Mapping[str, str]:
         """Return the number of the ticket of each mail that was received."""
+        ...
+
+    async def asked(self, numbers: Collection[str], now: datetime) -> Mapping[str, tuple[str, ...]]:
+        """Return, by telephone number, the tickets about which a text of the last days asks them
+        something that they have not answered, the latest first; without any, the last that they
+        gave a mark.
+        """
         ...
 
     async def next_sequence(self, day: str, count: int) -> int:

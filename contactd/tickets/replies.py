@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from contactd.tickets.dispatching import CODE_DIGITS
-from contactd.tickets.numbers import LONGEST, is_valid
+from contactd.tickets.numbers import CODE_DIGITS, LONGEST, is_valid
 
 
 class Verb(StrEnum):
@@ -24,6 +23,7 @@ class Verb(StrEnum):
     SOLVED = "solved"
     NOT_SOLVED = "not_solved"
     STATUS = "status"
+    RATE = "rate"  # 1 to 5, once the ticket is closed
 
 
 class Sender(StrEnum):
@@ -35,11 +35,15 @@ class Sender(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """`ticket` is what was typed, its digits only: there may be no such ticket."""
+    """`ticket` is what was typed, its digits only: there may be no such ticket; "" with `bare`.
+
+    `mark` is the digit that it was said by, 1 to 5: a mark, if that is what was asked for.
+    """
 
     verb: Verb
     ticket: str
     code: str = field(default="", repr=False)
+    mark: int = 0
 
 
 _ALL: Final[Mapping[Verb, str]] = {
@@ -60,15 +64,19 @@ _WORDS: Final[Mapping[Sender, Mapping[Verb, str]]] = {
         Verb.SOLVED: f"1 {_ALL[Verb.SOLVED]}",
         Verb.NOT_SOLVED: f"2 {_ALL[Verb.NOT_SOLVED]}",
         Verb.STATUS: _ALL[Verb.STATUS],
+        Verb.RATE: "3 4 5",
     },
 }
 _VERBS: Final = {
     sender: {word: verb for verb, words in verbs.items() for word in words.split()}
     for sender, verbs in _WORDS.items()
 }
+_ENDS: Final = frozenset({Verb.SOLVED, Verb.NOT_SOLVED, Verb.FINISH})
 _LONGEST_TEXT: Final = 80  # characters; a reply is a dozen
 _SHORTEST: Final = 10  # digits that are surely no code
 _GAP: Final = r"[\s,.;:#。、!-]"  # NFKC has made the full-width forms these
+_BARE: Final = re.compile(rf"{_GAP}*([^\W\d_]+|\d){_GAP}*(?:(\d{{{CODE_DIGITS}}}){_GAP}*)?")
+_MARKS: Final = frozenset("12345")
 _REPLY: Final = re.compile(rf"{_GAP}*([^\W\d_]+|\d(?={_GAP})){_GAP}*(\d(?:\d|{_GAP})*)")
 
 
@@ -77,7 +85,7 @@ def parse(text: str, sender: Sender = Sender.ENGINEER) -> Reply | None:
 
     Full-width letters and digits, case and blanks do not matter.
     """
-    text = unicodedata.normalize("NFKC", text[: _LONGEST_TEXT + 1]).casefold()
+    text = _plain(text)
     found = _REPLY.fullmatch(text)
     if found is None or len(text) > _LONGEST_TEXT:
         return None
@@ -86,7 +94,34 @@ def parse(text: str, sender: Sender = Sender.ENGINEER) -> Reply | None:
     ticket, code = _number(groups)
     if verb is None or not ticket or (code and verb is not Verb.ARRIVE):
         return None
-    return Reply(verb=verb, ticket=ticket, code=code)
+    return Reply(verb=verb, ticket=ticket, code=code, mark=_mark(found[1], sender))
+
+
+def bare(text: str, sender: Sender) -> Reply | None:
+    """Return what a text answers that names no ticket: it is about what was asked last.
+
+    None if a person has to read it; an engineer's "OK" to a page is no word that all is solved.
+    """
+    text = _plain(text)
+    found = _BARE.fullmatch(text)
+    verb = _VERBS[sender].get(found[1]) if found is not None else None
+    if found is None or verb is None or len(text) > _LONGEST_TEXT:
+        return None
+    if sender is Sender.ENGINEER and verb in _ENDS:
+        return None
+    code = found[2] or ""
+    if bool(code) != (verb is Verb.ARRIVE):
+        return None
+    code = "".join(str(int(sign)) for sign in code)
+    return Reply(verb=verb, ticket="", code=code, mark=_mark(found[1], sender))
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text[: _LONGEST_TEXT + 1]).casefold()
+
+
+def _mark(word: str, sender: Sender) -> int:
+    return int(word) if word in _MARKS and sender is Sender.REQUESTER else 0
 
 
 def _number(groups: list[str]) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Use cases of the tickets: each is one transaction around decisions of `model` and `filing`."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -14,8 +14,8 @@ from contactd.log import get_logger
 from contactd.signals import Topic
 from contactd.tickets import dispatching, model
 from contactd.tickets.contact import Contact, Filed, MailFacts, Medium, Replay, Source
-from contactd.tickets.dispatching import CODE_DIGITS, Moved, Step, WrongCode
-from contactd.tickets.events import MailDue, TicketDue
+from contactd.tickets.dispatching import Moved, Step, WrongCode
+from contactd.tickets.events import MailDue, TextDue, TicketDue
 from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, Named, TicketSlip
 from contactd.tickets.journal import Entry
 from contactd.tickets.model import (
@@ -26,10 +26,11 @@ from contactd.tickets.model import (
     Ticket,
     TicketPolicy,
 )
-from contactd.tickets.numbers import day_key, digits_of, is_valid, numbered
+from contactd.tickets.numbers import CODE_DIGITS, day_key, digits_of, is_valid, mentioned, numbered
 from contactd.tickets.people import PHONE, Address, address_of
 from contactd.tickets.phone import area_code
 from contactd.tickets.ports import Conflict, NewWork, UnitOfWork
+from contactd.tickets.replies import Sender, bare
 from contactd.tickets.states import Action
 from contactd.tickets.together import Together
 
@@ -306,6 +307,25 @@ class TicketService:
         await self._change(number, decide)
         log.info("ticket.confirmed", ticket=number, solved=solved, how=how)
 
+    async def rate(
+        self, number: str, mark: int, *, actor: str, how: str, contact: str = ""
+    ) -> None:
+        """Take what the requester thinks of the service, once the ticket is closed: 1 to 5.
+
+        `contact` is the external id of the contact that says so.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is not closed.
+            PermanentFailure: that is no mark.
+        """
+
+        async def decide(_work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            return model.rate(ticket, mark, actor=actor, how=how, contact=contact, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.rated", ticket=number, how=how)
+
     async def dispatch(self, number: str, engineer: str, *, actor: str) -> int:
         """Ask an engineer to go to the site; return the dispatch's number within the ticket.
 
@@ -450,12 +470,13 @@ class TicketService:
         }
         named = {address for address in addresses if address.value}
         callers = await work.people.callers(named) if named else {}
-        mails = [
-            contact.mail
-            for key, contact in contacts.items()
-            if contact is not None and contact.mail is not None and key not in seen
-        ]
-        answered, tickets = await _named_by(work, mails) if mails else ({}, {})
+        new = [each for key, each in contacts.items() if each is not None and key not in seen]
+        mails = [each.mail for each in new if each.mail is not None]
+        texts = [each for each in new if each.medium is Medium.TEXT]
+        asked = await self._asked(work, texts) if texts else {}
+        in_texts = {each for text in texts for each in mentioned(text.text)}
+        in_texts |= {number for numbers in asked.values() for number in numbers}
+        answered, tickets = await _named_by(work, mails, in_texts)
         people = [caller.person for caller in callers.values()]
         people += [each.requester for each in tickets.values()]
         people += [each.person for each in seen.values()]
@@ -464,8 +485,20 @@ class TicketService:
         areas = {_area(address) for address in addresses} - {""}
         branches = await work.people.branches(sites, areas) if sites or areas else {}
         return Known(
-            seen=seen, callers=callers, branches=branches, named=tickets, answered=answered
-        )
+            seen=seen, callers=callers, branches=branches, named=tickets, answered=answered,
+            asked=asked,
+        )  # fmt: skip
+
+    async def _asked(
+        self, work: UnitOfWork, texts: Sequence[Contact]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Return about which tickets those were asked who say what to do, and not with which."""
+        numbers = {
+            address_of(each, country=self._policy.home_country).value
+            for each in texts
+            if any(bare(each.text, sender) for sender in Sender)
+        }
+        return await work.tickets.asked(numbers - {""}, self._clock.now()) if numbers else {}
 
     async def _store(self, work: UnitOfWork, filing: Filing) -> None:
         """Write what was decided: people, tickets, contacts, journals, then what happened."""
@@ -481,7 +514,8 @@ class TicketService:
             if slip.ended:
                 work.emit(slip.end())
             if slip.asks:
-                work.emit(MailDue(ticket_id=slip.ticket.ticket.id, contact_id=slip.id))
+                asks = TextDue if slip.contact.medium is Medium.TEXT else MailDue
+                work.emit(asks(ticket_id=slip.ticket.ticket.id, contact_id=slip.id))
 
     async def _store_contacts(self, work: UnitOfWork, slips: Sequence[ContactSlip]) -> None:
         new = [slip for slip in slips if slip.new]
@@ -579,13 +613,13 @@ async def _without_visits(
 
 
 async def _named_by(
-    work: UnitOfWork, mails: Sequence[MailFacts]
+    work: UnitOfWork, mails: Sequence[MailFacts], in_texts: Set[str]
 ) -> tuple[Mapping[str, str], Mapping[str, Named]]:
-    """Return what mails name: tickets by Message-ID, and those with who takes part in them."""
+    """Return what mails and texts name: tickets by Message-ID, and those with who takes part."""
     ids = {each for mail in mails for each in (*mail.references, mail.message_id) if each}
     answered = await work.tickets.answered(ids) if ids else {}
     numbers = {each for mail in mails for each in (mail.proved, *mail.mentioned) if each}
-    numbers |= set(answered.values())
+    numbers |= {*answered.values(), *in_texts}
     return answered, await work.tickets.named(numbers) if numbers else {}
 
 

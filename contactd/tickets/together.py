@@ -1,12 +1,14 @@
 """Lets requests that come at the same time share one transaction, as databases group commits.
 
 Whoever comes while nothing is under way is served at once, alone. Only when very many come are they
-made to wait for each other: a transaction of five costs little more than one of one.
+made to wait for each other: a transaction of five costs little more than one of one, and one of
+`ENOUGH` is not worth waiting any longer for.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -14,7 +16,8 @@ from contactd.errors import TemporaryFailure
 
 CROWD: Final = 12  # so many requests …
 CROWD_S: Final = 0.5  # … within this time are a crowd: more than ten calls a second
-APART_S: Final = 0.15  # from one go to the next, in a crowd
+APART_S: Final = 0.15  # from one go to the next, in a crowd …
+ENOUGH: Final = 8  # … unless so many wait: SMSCs offer ten at a time, and would wait in turn
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -46,6 +49,7 @@ class Together(Generic[Request, Answer]):
         self._turn = asyncio.Lock()
         self._waiting: list[_Waiting[Request, Answer]] = []
         self._asked: deque[float] = deque(maxlen=CROWD)  # when; event loop's clock
+        self._enough = asyncio.Event()
         self._went = 0.0  # when the last go began
 
     async def ask(self, request: Request) -> Answer:
@@ -59,6 +63,8 @@ class Together(Generic[Request, Answer]):
         answer: asyncio.Future[Answer] = loop.create_future()
         mine = _Waiting(request, answer)
         self._waiting.append(mine)
+        if len(self._waiting) >= ENOUGH:
+            self._enough.set()
         try:
             async with self._turn:
                 while not mine.answer.done():
@@ -77,6 +83,8 @@ class Together(Generic[Request, Answer]):
                 batch.setdefault(self._key(one.request), one)
         group = list(batch.values())
         self._waiting = [one for one in self._waiting if one not in group]
+        if len(self._waiting) < ENOUGH:
+            self._enough.clear()
         if not await self._shared(group):
             for one in group:
                 await self._shared([one])
@@ -84,7 +92,9 @@ class Together(Generic[Request, Answer]):
     async def _gather(self) -> None:
         loop = asyncio.get_running_loop()
         if len(self._asked) == CROWD and loop.time() - self._asked[0] < CROWD_S:
-            await asyncio.sleep(self._went + APART_S - loop.time())
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._went + APART_S):
+                    await self._enough.wait()
         self._went = loop.time()
 
     async def _shared(self, group: Sequence[_Waiting[Request, Answer]]) -> bool:

@@ -7,13 +7,14 @@ from typing import Final, Protocol
 
 from pydantic import BaseModel
 
-from contactd.errors import ActionNotAllowed
+from contactd.errors import ActionNotAllowed, PermanentFailure
 from contactd.httpd import Identity
 from contactd.tickets.dispatching import Step
 from contactd.tickets.model import Classification
 from contactd.tickets.people import Role
 from contactd.web import resources as r
 from contactd.web.endpoints import Asked, Endpoint
+from contactd.web.writing import Writing, cleaned, new_key, text_key
 
 ACTING: Final = frozenset({Role.DESK, Role.ENGINEER, Role.SUPERVISOR, Role.ADMIN})
 DECIDING: Final = frozenset({Role.SUPERVISOR, Role.ADMIN})  # what was promised
@@ -55,17 +56,21 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
-    """The handlers; each answers with the ticket as it is then, which `show` reads."""
+    """The handlers; each answers with the ticket as it is then, which `show` reads.
+
+    `writing` None: nobody can be sent a text.
+    """
 
     tickets: Work
-    show: Callable[[str], Awaitable[r.TicketDetail]]
+    show: Callable[[Asked], Awaitable[r.TicketDetail]]
+    writing: Writing | None = None
 
     async def take(self, asked: Asked) -> r.TicketDetail:
         number, engineer = asked.part("number"), asked.sent(r.TakeTicket).engineer
         actor = actor_of(asked.identity)
         if not await self.tickets.take(number, engineer, how="web", actor=actor):
             raise ActionNotAllowed("somebody else has the ticket, or it is over")
-        return await self.show(number)
+        return await self.show(asked)
 
     async def classify(self, asked: Asked) -> r.TicketDetail:
         number, sent = asked.part("number"), asked.sent(r.ClassifyTicket)
@@ -74,48 +79,48 @@ class Actions:
             title=sent.title,
         )  # fmt: skip
         await self.tickets.classify(number, said, actor=actor_of(asked.identity))
-        return await self.show(number)
+        return await self.show(asked)
 
     async def answered(self, asked: Asked) -> r.TicketDetail:
         number, sent = asked.part("number"), asked.sent(r.NoteAnswer)
         await self.tickets.answered(
             number, actor=actor_of(asked.identity), how=sent.how, at=sent.at, engineer=sent.engineer
         )
-        return await self.show(number)
+        return await self.show(asked)
 
     async def updated(self, asked: Asked) -> r.TicketDetail:
         number, note = asked.part("number"), asked.sent(r.NoteUpdate).note
         await self.tickets.updated(number, actor=actor_of(asked.identity), note=note)
-        return await self.show(number)
+        return await self.show(asked)
 
     async def hand_over(self, asked: Asked) -> r.TicketDetail:
         number, sent = asked.part("number"), asked.sent(r.HandOverTicket)
         await self.tickets.hand_over(
             number, sent.engineer, actor=actor_of(asked.identity), note=sent.note
         )
-        return await self.show(number)
+        return await self.show(asked)
 
     async def assign_team(self, asked: Asked) -> r.TicketDetail:
         number, team = asked.part("number"), asked.sent(r.AssignTeam).team
         await self.tickets.assign_team(number, team, actor=actor_of(asked.identity))
-        return await self.show(number)
+        return await self.show(asked)
 
     async def set_contract(self, asked: Asked) -> r.TicketDetail:
         number, contract = asked.part("number"), asked.sent(r.SetContract).contract
         await self.tickets.set_contract(number, contract, actor=actor_of(asked.identity))
-        return await self.show(number)
+        return await self.show(asked)
 
     async def confirm(self, asked: Asked) -> r.TicketDetail:
         number, sent = asked.part("number"), asked.sent(r.ConfirmTicket)
         await self.tickets.confirm(
             number, solved=sent.solved, actor=actor_of(asked.identity), how="web", note=sent.note
         )
-        return await self.show(number)
+        return await self.show(asked)
 
     async def dispatch(self, asked: Asked) -> r.TicketDetail:
         number, engineer = asked.part("number"), asked.sent(r.SendEngineer).engineer
         await self.tickets.dispatch(number, engineer, actor=actor_of(asked.identity))
-        return await self.show(number)
+        return await self.show(asked)
 
     async def dispatch_step(self, asked: Asked) -> r.TicketDetail:
         number, sent = asked.part("number"), asked.sent(r.MoveDispatch)
@@ -123,7 +128,31 @@ class Actions:
             number, sent.step, actor=actor_of(asked.identity), code=sent.code,
             dispatch=sent.dispatch,
         )  # fmt: skip
-        return await self.show(number)
+        return await self.show(asked)
+
+    async def text(self, asked: Asked) -> r.TicketDetail:
+        number, sent = asked.part("number"), asked.sent(r.WriteText)
+        words = cleaned(sent.words)
+        writing = self._writing(words)
+        await writing.texts.write(
+            number,
+            actor=actor_of(asked.identity),
+            words=words,
+            key=text_key(sent.key or new_key(), words),
+        )
+        return await self.show(asked)
+
+    async def preview(self, asked: Asked) -> r.TextPreview:
+        words = cleaned(asked.sent(r.PreviewText).words)
+        found = await self._writing(words).preview(asked.part("number"), words)
+        return r.TextPreview(**{name: getattr(found, name) for name in r.TextPreview.model_fields})
+
+    def _writing(self, words: str) -> Writing:
+        if self.writing is None:
+            raise PermanentFailure("nobody can be sent a text: see sms.gateways")
+        if not words:
+            raise PermanentFailure("there are no words in it")
+        return self.writing
 
     def endpoints(self) -> Sequence[Endpoint]:
         return (
@@ -155,6 +184,13 @@ class Actions:
             _action("dispatch", self.dispatch, r.SendEngineer, "Ask an engineer to go to the site"),
             _action(
                 "dispatch_step", self.dispatch_step, r.MoveDispatch, "Say how a dispatch goes",
+            ),
+            _action("text", self.text, r.WriteText, "Write a text to the requester"),
+            Endpoint(
+                method="POST", path="/tickets/{number}/text-preview", tag="tickets",
+                handler=self.preview, roles=ACTING, body=r.PreviewText, returns=r.TextPreview,
+                summary="How a text to the requester would be sent, and what it would cost",
+                problems=(404,),
             ),
         )  # fmt: skip
 

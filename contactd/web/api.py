@@ -30,6 +30,7 @@ from contactd.store.views import (
     DispatchView,
     MessageView,
     PersonView,
+    TextView,
     TicketFilters,
     TicketView,
     Views,
@@ -40,15 +41,18 @@ from contactd.tickets.people import PEOPLES_ROLES, Role
 from contactd.tickets.states import Action
 from contactd.web import openapi
 from contactd.web import resources as r
-from contactd.web.actions import ACTING, Actions, Work, actor_of
+from contactd.web.actions import ACTING, DECIDING, Actions, Work, actor_of
 from contactd.web.board import masked
 from contactd.web.endpoints import PREFIX, Answer, Asked, Endpoint
 from contactd.web.live import Live
+from contactd.web.troubles import trouble
+from contactd.web.writing import Writing
 
 log = get_logger()
 
 EVERYBODY: Final = PEOPLES_ROLES
 PERSONAL: Final = EVERYBODY - {Role.OPERATIONS}  # who may see requesters and what they said
+ADDRESSED: Final = DECIDING  # who may see where messages went: also engineers have numbers
 LISTENING: Final = frozenset({Role.SUPERVISOR, Role.MANAGER, Role.QUALITY, Role.ADMIN})
 
 LEDGER_DAYS: Final = timedelta(days=6)
@@ -70,7 +74,7 @@ class Api:
     """The handlers.
 
     `duties` reads who is on duty around an instant (None: now), `terms` what is promised, `zone`
-    is the service's (IANA name).
+    is the service's (IANA name). `writing` None: nobody can be sent a text.
     """
 
     views: Views
@@ -81,6 +85,7 @@ class Api:
     clock: Clock
     zone: str
     terms: Callable[[], Awaitable[Terms]]
+    writing: Writing | None = None
 
     # Tickets
 
@@ -102,10 +107,7 @@ class Api:
         )
 
     async def get_ticket(self, asked: Asked) -> r.TicketDetail:
-        return await self._ticket(asked.part("number"))
-
-    async def _ticket(self, number: str) -> r.TicketDetail:
-        found = await self.views.ticket(number)
+        found = await self.views.ticket(asked.part("number"))
         promised = await self.terms()
         return r.TicketDetail(
             **_ticket(found.ticket),
@@ -125,7 +127,10 @@ class Api:
                 for entry in found.journal
             ),
             dispatches=tuple(map(_dispatch, found.dispatches)),
-            messages=tuple(map(_message, found.messages)),
+            messages=tuple(
+                _message(each, has_address=asked.identity.role in ADDRESSED)
+                for each in found.messages
+            ),
         )
 
     async def open_ticket(self, asked: Asked) -> Answer:
@@ -156,7 +161,7 @@ class Api:
         except ValueError:
             raise NotFound(f"there is no such action; there are {', '.join(Action)}") from None
         await self.tickets.act(number, action, actor=actor_of(asked.identity), note=note)
-        return await self._ticket(number)
+        return await self.get_ticket(asked)
 
     # Contacts
 
@@ -258,7 +263,9 @@ class Api:
 
     def endpoints(self) -> Sequence[Endpoint]:
         return (
-            *Actions(tickets=self.tickets, show=self._ticket).endpoints(),
+            *Actions(
+                tickets=self.tickets, show=self.get_ticket, writing=self.writing
+            ).endpoints(),
             Endpoint(
                 method="GET", path="/tickets", tag="tickets", handler=self.list_tickets,
                 summary="Tickets, the latest opened first", roles=PERSONAL,
@@ -378,8 +385,22 @@ def _dispatch(row: DispatchView) -> r.DispatchItem:
     )  # fmt: skip
 
 
-def _message(row: MessageView) -> r.Message:
-    return r.Message(**{name: getattr(row, name) for name in r.Message.model_fields})
+def _message(row: MessageView, *, has_address: bool) -> r.Message:
+    return r.Message(
+        medium=row.medium, recipient=row.recipient, name=row.name,
+        address=row.address if has_address else None, reason=row.reason, state=row.state,
+        created_at=row.created_at, updated_at=row.updated_at,
+        text=_text(row.text) if row.text is not None else None,
+    )  # fmt: skip
+
+
+def _text(row: TextView) -> r.TextDelivery:
+    return r.TextDelivery.model_validate(
+        {
+            "gateway": row.gateway, "segments": row.segments, "delivery": row.delivery,
+            "error": row.error, "trouble": trouble(row.gateway, row.error), "at": row.handed_at,
+        }
+    )  # fmt: skip
 
 
 def _service_clock(clock: TicketClock, now: datetime) -> r.ServiceClock:

@@ -19,6 +19,7 @@ from babel.core import Locale, negotiate_locale
 from babel.dates import format_date
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import format_currency
 
 LOCALE_DIR: Final = Path(__file__).parent / "locale"
 COOKIE: Final = "contactd_lang"
@@ -78,6 +79,13 @@ def remember(request: web.Request, response: web.StreamResponse, *, secure: bool
             COOKIE, str(wish), max_age=COOKIE_MAX_AGE_S,
             httponly=True, samesite="Lax", secure=secure,
         )  # fmt: skip
+
+
+def money(amount: float, currency: str, language: Language) -> str:
+    """Return e.g. ¥0.135, CN¥0.135: texts cost fractions of the smallest coin."""
+    return format_currency(
+        amount, currency, format="¤#,##0.00##", locale=Locale(language.value), currency_digits=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from contactd.errors import ConfigurationError
 from contactd.httpd import HTTPD, Problem
 from contactd.web import i18n, words
+from contactd.web.api import PERSONAL
 from contactd.web.board import masked, masked_name
 from contactd.web.i18n import Clockwork, Language, Say
 
@@ -54,6 +55,7 @@ class Pages:
             "zone": self._zone.key,
             "language": language,
             "languages": [*Language],
+            "personal": PERSONAL,
             "version": self.version,
             "words": words,
             "clockwork": Clockwork(language=language, zone=self._zone),

@@ -17,6 +17,7 @@ from contactd.tickets.model import Category
 from contactd.tickets.priority import Impact, Priority, Urgency
 from contactd.tickets.states import State
 from contactd.web.board import CallStage
+from contactd.web.writing import KEY, LONGEST
 
 T = TypeVar("T")
 
@@ -175,16 +176,31 @@ class DispatchItem(Resource):
     updated_at: datetime
 
 
+class TextDelivery(Resource):
+    """How far a text has come."""
+
+    gateway: str
+    segments: int = Field(description="as which it is billed")
+    delivery: Literal["", "sent", "delivered", "failed"] = Field(
+        description="what the provider reported last; empty: nothing yet"
+    )
+    error: str = Field(description="the provider's code, empty if there is none")
+    trouble: str = Field(description="what that means and what to do, empty if nobody knows")
+    at: datetime = Field(description="when it was handed over")
+
+
 class Message(Resource):
     """Something that was sent because of the ticket: to an engineer, the floor, the requester."""
 
     medium: Medium
     recipient: str = Field(description="an engineer's key, floor or requester")
     name: str = Field(description="of the engineer or the requester, empty when unknown")
+    address: str | None = Field(description="where to; null for roles that may not see it")
     reason: Reason
     state: SendState
     created_at: datetime
     updated_at: datetime
+    text: TextDelivery | None = Field(description="of a text that a gateway has been handed")
 
 
 class Requester(Resource):
@@ -400,6 +416,35 @@ class NoteAnswer(Resource):
 
 class NoteUpdate(Resource):
     note: Note = Field(min_length=1)
+
+
+Words = Annotated[str, Field(min_length=1, max_length=LONGEST)]
+
+
+class WriteText(Resource):
+    """What the requester gets by text, after the ticket's number."""
+
+    words: Words
+    key: str | None = Field(
+        None, pattern=f"^{KEY}$", description="yours: the same words sent twice are one text"
+    )
+
+
+class PreviewText(Resource):
+    words: Words
+
+
+class TextPreview(Resource):
+    """A text as it would be sent now, and what it costs."""
+
+    text: str = Field(description="with the ticket's number and the signature")
+    gateway: str
+    encoding: str = Field(description="GSM-7 or UCS-2")
+    segments: int
+    left: int = Field(description="room in the last segment: septets, or UTF-16 units")
+    price: float = Field(description="of a segment; 0: it is not configured")
+    cost: float
+    currency: str = Field(description="ISO 4217")
 
 
 class HandOverTicket(Resource):

@@ -315,6 +315,7 @@ _SENTENCES: Final[Mapping[str, Sequence[str]]] = {
         N_("Spoke to the requester %(how)s"),
     ),
     "updated": (N_("Told the requester how it stands"),),
+    "requester.written_to": (N_("Wrote to the requester"),),
     "held": (N_("Put on hold"),),
     "resumed": (N_("Went on"),),
     "resolved": (N_("Resolved"),),
@@ -363,6 +364,10 @@ _SENTENCES: Final[Mapping[str, Sequence[str]]] = {
     "escalation.over": (N_("Nobody need be told any more"),),
     "escalation.ignored": (N_("An answer came too late and changed nothing"),),
     "confirm.asked": (N_("Asked the requester whether it is solved"),),
+    "rated": (N_("Mark %(mark)s of 5 %(how)s"), N_("Mark %(mark)s of 5")),
+    "survey.asked": (N_("Asked the requester for a mark"),),
+    "survey.low": (N_("A low mark, %(mark)s of 5: for quality to look into"),),
+    "reply.heard": (N_("Answered the reply: nobody need read it"),),
     "requester.told": (
         N_("Told the requester: %(stage)s, %(engineer)s"),
         N_("Told the requester: %(stage)s"),

@@ -1,11 +1,12 @@
 """The page of one ticket: what was promised and why it stands so, who was told, what was done.
 
-It only shows. Its clocks are those of `routing.promises`, in the rows of `clocks.explain`, as
-`contactd explain` prints them and the API gives them: the three cannot differ.
+Nothing is done on it but that its requester is written to, by text. Its clocks are those of
+`routing.promises`, in the rows of `clocks.explain`, as `contactd explain` prints them and the API
+gives them: the three cannot differ.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -13,20 +14,38 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from contactd.clock import Clock
-from contactd.httpd import HTTPD, Route
+from contactd.errors import NotFound, PermanentFailure
+from contactd.httpd import HTTPD, Identity, Problem, Refused, Route
 from contactd.routing import clocks, promises
 from contactd.routing.clocks import Breached, Row, State
 from contactd.routing.terms import Terms
 from contactd.store.views import ContactView, MessageView, SiteView, TicketDetail, Views
 from contactd.tickets import journal
 from contactd.tickets.journal import Entry
-from contactd.web.api import LISTENING, PERSONAL
-from contactd.web.i18n import Clockwork, Language
-from contactd.web.pages import Pages
+from contactd.web.actions import ACTING, actor_of
+from contactd.web.api import ADDRESSED, LISTENING, PERSONAL
+from contactd.web.i18n import Clockwork, Language, money
+from contactd.web.pages import Pages, see_other
 from contactd.web.sentences import Teller, keys, length
+from contactd.web.troubles import trouble
+from contactd.web.words import N_
+from contactd.web.writing import (
+    LONGEST,
+    TextPreview,
+    Writing,
+    cleaned,
+    digest,
+    is_key,
+    new_key,
+    text_key,
+)
 
 PATH: Final = "/desk/tickets"
 SHOWN_MESSAGES: Final = 12  # the newest; those before them are folded
+_EMPTY: Final = N_("There are no words in it.")
+_LONG: Final = N_("It is too long: %(most)s characters at most.")
+_NOWHERE: Final = N_("This requester cannot be sent a text: no number that takes one is known.")
+_CHANGED: Final = N_("The words have changed. This is how they will be sent:")
 _UNTIL_NOW: Final = frozenset({State.RUNNING, State.PAUSED})
 
 
@@ -74,14 +93,34 @@ class ClockView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A text to the requester that has not been sent."""
+
+    key: str  # of the form
+    words: str = ""
+    preview: TextPreview | None = None
+    remark: str = ""  # why it was not sent, or cannot be: a message id
+    detail: str = ""  # more of that, for operators
+
+    @property
+    def seen(self) -> str:
+        """Return what says, when it is sent, that these words have been shown as they will be."""
+        return digest(self.words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TicketPage:
-    """The handler. `zone` is the service's, for tickets of no site; `terms` what is promised."""
+    """The handlers. `zone` is the service's, for tickets of no site; `terms` what is promised.
+
+    `writing` None: nobody can be sent a text.
+    """
 
     pages: Pages
     views: Views
     terms: Callable[[], Awaitable[Terms]]
     clock: Clock
     zone: str
+    writing: Writing | None = None
 
     async def show(self, request: web.Request) -> web.Response:
         """Draw the ticket.
@@ -89,9 +128,63 @@ class TicketPage:
         Raises:
             NotFound: there is none of this number.
         """
+        return await self._page(request, Draft(key=new_key()))
+
+    async def write(self, request: web.Request) -> web.Response:
+        """Send the words of the form if they have been shown as they will be sent; else show them.
+
+        Raises:
+            NotFound: there is no ticket of this number.
+        """
+        number, form = request.match_info["number"], await request.post()
+        draft = await self._draft(request)
+        wants = str(form.get("do", "")) == "send"
+        if not wants or draft.preview is None or self.writing is None:
+            return await self._page(request, draft)
+        if str(form.get("seen", "")) != draft.seen:
+            return await self._page(request, replace(draft, remark=_CHANGED))
+        await self.writing.texts.write(
+            number,
+            actor=actor_of(await _identity(request)),
+            words=draft.words,
+            key=text_key(draft.key, draft.words),
+        )
+        return see_other(f"{PATH}/{number}?written=1#told")
+
+    async def preview(self, request: web.Request) -> web.Response:
+        """Draw what somebody is writing as it would be sent, for the page that is open.
+
+        Raises:
+            NotFound: there is no ticket of this number.
+        """
+        draft, language = await self._draft(request), self.pages.language(request)
+        html = self.pages.draw("parts/draft.html", language, draft=draft, longest=LONGEST,
+                               money=money)  # fmt: skip
+        return web.Response(text=html, content_type="text/html")
+
+    async def _draft(self, request: web.Request) -> Draft:
+        form = await request.post()
+        key, words = str(form.get("key", "")), cleaned(str(form.get("words", "")))
+        if self.writing is None:
+            raise NotFound("nobody can be sent a text: see sms.gateways")
+        if not is_key(key):
+            raise Refused(Problem(status=400, detail="key: not as the form has it"))
+        draft = Draft(key=key, words=words)
+        if not words:
+            return replace(draft, remark=_EMPTY)
+        if len(words) > LONGEST:
+            return replace(draft, remark=_LONG)
+        try:
+            found = await self.writing.preview(request.match_info["number"], words)
+        except NotFound:
+            raise
+        except PermanentFailure as failure:
+            return replace(draft, remark=_NOWHERE, detail=str(failure))
+        return replace(draft, preview=found)
+
+    async def _page(self, request: web.Request, draft: Draft) -> web.Response:
         detail = await self.views.ticket(request.match_info["number"])
-        identity = await request.app[HTTPD].identify(request)
-        assert identity is not None  # noqa: S101 - the route asks for roles
+        identity = await _identity(request)
         sites = {site.key: site for site in await self.views.sites()}
         site = sites.get(detail.ticket.site)
         now = self.clock.now()
@@ -111,11 +204,15 @@ class TicketPage:
             contract=_last(detail.journal, "contract"),
             detail=detail,
             dispatches=detail.dispatches,
+            draft=draft,
             groups=teller.lines(detail.journal),
             identity=identity,
             length=length,
+            has_addresses=identity.role in ADDRESSED,
             listens=identity.role in LISTENING,
+            longest=LONGEST,
             messages=_folded(detail.messages),
+            money=money,
             now=now,
             person=detail.requester,
             pieces=pieces,
@@ -124,11 +221,25 @@ class TicketPage:
             teller=teller,
             ticket=detail.ticket,
             times=times,
+            trouble=trouble,
+            writes=self.writing is not None and identity.role in ACTING,
+            written="written" in request.query,
         )
 
 
 def routes(page: TicketPage) -> Iterable[Route]:
-    return (Route(method="GET", path=f"{PATH}/{{number}}", handler=page.show, roles=PERSONAL),)
+    path = f"{PATH}/{{number}}"
+    return (
+        Route(method="GET", path=path, handler=page.show, roles=PERSONAL),
+        Route(method="POST", path=path, handler=page.write, roles=ACTING),
+        Route(method="POST", path=f"{path}/preview", handler=page.preview, roles=ACTING),
+    )
+
+
+async def _identity(request: web.Request) -> Identity:
+    identity = await request.app[HTTPD].identify(request)
+    assert identity is not None  # noqa: S101 - the routes ask for roles
+    return identity
 
 
 def _clocks(detail: TicketDetail, terms: Terms, teller: Teller) -> list[ClockView]:

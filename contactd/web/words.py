@@ -157,6 +157,10 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.SOLVED: N_("is it solved?"),
     Reason.REMINDER: N_("is it solved? (reminder)"),
     Reason.CLOSED: N_("ticket closed"),
+    Reason.SURVEY: N_("asked for a mark"),
+    Reason.SAID: N_("message from the desk"),
+    Reason.SURVEY: N_("how was our service?"),
+    Reason.SAID: N_("written by the desk"),
 }
 SENT: Final[Mapping[SendState, str]] = {
     SendState.QUEUED: N_("waiting"),
@@ -170,6 +174,12 @@ SENT: Final[Mapping[SendState, str]] = {
     SendState.PASSED: N_("passed on"),
     SendState.FAILED: N_("refused"),
     SendState.STOPPED: N_("no longer needed"),
+}
+DELIVERIES: Final[Mapping[str, str]] = {  # how far a gateway has brought a text
+    "": N_("with the gateway"),
+    "sent": N_("on its way"),
+    "delivered": N_("delivered"),
+    "failed": N_("not delivered"),
 }
 DISPATCHES: Final[Mapping[DispatchState, str]] = {
     DispatchState.OFFERED: N_("Offered"),
@@ -228,6 +238,7 @@ COMPONENTS: Final[Mapping[str, str]] = {  # what stands before `:` in a componen
     "records": N_("PBX records"),
     "roster": N_("Queue members"),
     "rspamd": N_("Spam filter"),
+    "sms": N_("Texts"),
     "smtp": N_("Mail in"),
     "verdicts": N_("Sender checks (SPF, DKIM)"),
     "rota": N_("Rota"),

@@ -13,7 +13,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import func, select
 
 from contactd.core import Core, core
+from contactd.core import policy as ticket_policy
 from contactd.errors import TemporaryFailure
+from contactd.mail.acting import Acting as MailActing
 from contactd.routing import needs, promises
 from contactd.routing.deskfile import DeskFile, parse
 from contactd.routing.escalation import Escalation, Phase
@@ -22,13 +24,16 @@ from contactd.routing.notify import COURTESIES, REQUESTER, Notification, Reason,
 from contactd.routing.replying import Answer
 from contactd.settings import Settings
 from contactd.signals import Signals
+from contactd.sms.acting import Acting
 from contactd.store.desk import load_desk
 from contactd.store.duty import DutyKeeper, LastDuties
 from contactd.store.engine import Database
-from contactd.store.outbox import Relay
-from contactd.store.schema import clocks, notifications, outbox, tickets
+from contactd.store.mails import Mails
+from contactd.store.outbox import Handlers, Relay
+from contactd.store.schema import clocks, contacts, notifications, outbox, tickets
+from contactd.store.texts import Texts
 from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, MailFacts, Medium, Outcome
-from contactd.tickets.events import Event
+from contactd.tickets.events import Event, MailDue, TextDue
 from contactd.tickets.journal import Entry, verify
 from contactd.tickets.model import Ticket
 from contactd.tickets.people import MAIL, PHONE, Address
@@ -174,7 +179,20 @@ class Desk:
             duties=LastDuties(self.database, self.clock),
             notifiers=dict(self.media),
         )
-        handlers = {kind: self._watched(handler) for kind, handler in self.core.handlers.items()}
+        acting = Acting(
+            texts=Texts(self.database, self.clock),
+            replies=self.core.replying,
+            messages=self.core.follow_up,
+            country=ticket_policy(self.settings).home_country,
+        )
+        of_mails = MailActing(
+            mails=Mails(self.database, self.clock),
+            replies=self.core.replying,
+            messages=self.core.follow_up,
+        )
+        acts: Handlers = {TextDue: acting.text_due, MailDue: of_mails.mail_due}
+        every: Handlers = {**self.core.handlers, **acts}
+        handlers = {kind: self._watched(handler) for kind, handler in every.items()}
         self.relay = Relay(self.database, handlers, self.clock, self.signals)
         self._keeper = DutyKeeper(self.database, self.clock, self.settings.service.zone)
 
@@ -261,13 +279,18 @@ class Desk:
         medium: Medium = Medium.TEXT,
         text: str = "打印机坏了",
         mail: MailFacts | None = None,
+        *,
+        name: str = "",
     ) -> str:
-        """Let somebody write, a mail if there are `mail` facts; return the ticket's number."""
+        """Let somebody write, a mail if there are `mail` facts; return the ticket's number.
+
+        `name` is what the provider calls it: the same name twice is the same message.
+        """
         medium = Medium.MAIL if mail is not None else medium
         self._calls += 1
         contact = Contact(
             medium=medium,
-            external_id=f"{medium}-{self._calls}",
+            external_id=name or f"{medium}-{self._calls}",
             received_at=self.clock.now(),
             from_value=sender,
             text=text,
@@ -425,6 +448,16 @@ class Desk:
             found = (await connection.execute(stored)).mappings()
             rows = [dict(row) for row in found]
         return [{key: row[key] for key in row if key != "ticket_id"} for row in rows]
+
+    async def contacts(self) -> list[tuple[str, str]]:
+        """Return the words of each contact and its ticket, in order."""
+        wanted = (
+            select(contacts.c.text, tickets.c.number)
+            .join(tickets, tickets.c.id == contacts.c.ticket_id)
+            .order_by(contacts.c.id)
+        )
+        async with self.database.reading() as connection:
+            return [(row.text, row.number) for row in await connection.execute(wanted)]
 
     async def sent_states(self, ticket: str) -> dict[str, SendState]:
         """Return what became of each notification, by ref, without courtesies."""

@@ -46,7 +46,7 @@ async def test_who_says_that_it_is_solved_is_asked_no_more(desk: Desk) -> None:
     assert await desk.state(ticket) is State.CLOSED
     assert (await desk.journal(ticket))[-1].body["confirmed"] is True
     await desk.fast_forward(4 * DAY)
-    assert [reason for _, _, reason in desk.told()] == [Reason.SOLVED]
+    assert [reason for _, _, reason in desk.told()] == [Reason.SOLVED, Reason.SURVEY]
 
 
 async def test_a_key_in_the_call_back_closes_the_ticket(desk: Desk) -> None:
@@ -77,17 +77,17 @@ async def test_nobody_is_called_at_night(desk: Desk) -> None:
     assert desk.told() == [(REQUESTER, Medium.CALL, Reason.SOLVED)]
 
 
-async def test_a_text_is_sent_at_any_time(desk: Desk) -> None:
-    ticket = await desk.call(AT_GZ, answered_by="wang")
+async def test_a_mail_is_sent_at_any_time(desk: Desk) -> None:
+    ticket = await desk.call(BY_MAIL, answered_by="wang")
     await desk.fast_forward(hours(14))
     await desk.when(desk.tickets.act(ticket, Action.RESOLVE, actor="engineer:wang"))
-    assert desk.told() == [(REQUESTER, Medium.TEXT, Reason.SOLVED)]
+    assert desk.told() == [(REQUESTER, Medium.MAIL, Reason.SOLVED)]
 
 
 async def test_who_does_not_answer_is_reminded_twice_and_then_it_is_closed(desk: Desk) -> None:
     ticket = await resolved(desk)
     start = desk.clock.now()
-    await desk.fast_forward(5 * DAY)
+    await desk.fast_forward(3.5 * DAY)
     assert [(each.at - start, each.notification.reason) for each in desk.network] == [
         (0 * DAY, Reason.SOLVED),
         (1 * DAY, Reason.REMINDER),

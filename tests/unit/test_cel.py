@@ -631,3 +631,14 @@ def test_sweeping_between_rows_changes_nothing(data: st.DataObject) -> None:
         records.add(row, number)
         records.sweep(horizon=row.at)
     assert {c: records.contact(c, final=True) for c in records.calls()} == contacts_of(rows, lines)
+
+
+def test_the_channel_of_all_texts_which_never_ends_holds_nothing_up() -> None:
+    """As Asterisk 22 writes it at the first SIP MESSAGE after each of its starts."""
+    start = (
+        '"1795379012.351082","CHAN_START","","pbx1-1795379012.0","pbx1-1795379012.0",'
+        '"Message/ast_msg_queue","default","s","","","","","","","","",""'
+    )
+    records = records_of([cel_row(next(csv.reader([start])))], [])
+    assert list(records.calls()) == []
+    assert records.low_water() is None

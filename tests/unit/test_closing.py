@@ -1,10 +1,22 @@
 """What a requester is asked once a ticket is resolved, and when."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
 import pytest
 
-from contactd.routing.closing import ASKED, Act, Closing, Step, may_call, next_step
+from contactd.routing.closing import (
+    ASKED,
+    NEVER,
+    SURVEYED,
+    Act,
+    Closing,
+    Quiet,
+    Step,
+    may_call,
+    next_step,
+    survey_due,
+)
 from contactd.tickets.journal import Draft, Entry, chain
 
 NOW = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
@@ -113,3 +125,96 @@ def test_people_are_called_by_day(asked: str, called: str, offset: int) -> None:
 def test_the_morning_after_a_clock_change_is_still_at_8() -> None:
     evening = datetime(2026, 3, 8, 3, 0, tzinfo=UTC)  # 21 o'clock on Saturday in Chicago
     assert may_call(evening, "America/Chicago") == datetime(2026, 3, 8, 13, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "asked", "sent"),
+    [
+        ("21:00", "08:00", "20T20:59", "20T20:59"),
+        ("21:00", "08:00", "20T21:00", "21T08:00"),
+        ("21:00", "08:00", "21T07:59", "21T08:00"),
+        ("21:00", "08:00", "21T08:00", "21T08:00"),
+        ("21:00", "00:00", "20T23:59", "21T00:00"),
+        ("21:00", "00:00", "21T00:00", "21T00:00"),
+        ("00:30", "07:00", "21T00:29", "21T00:29"),
+        ("00:30", "07:00", "21T00:30", "21T07:00"),
+        ("00:30", "07:00", "21T07:00", "21T07:00"),
+        ("00:30", "07:00", "21T23:00", "21T23:00"),
+    ],
+)
+def test_quiet_hours_end_where_the_site_is(starts: str, ends: str, asked: str, sent: str) -> None:
+    quiet = Quiet(starts=time.fromisoformat(starts), ends=time.fromisoformat(ends))
+    at, until = (
+        datetime.fromisoformat(f"2026-11-{each}+08:00").astimezone(UTC) for each in (asked, sent)
+    )
+    assert quiet.over(at, "Asia/Shanghai") == until
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_without_quiet_hours_none_is_quiet(hour: int) -> None:
+    at = NOW + timedelta(hours=hour)
+    assert NEVER.over(at, "Asia/Shanghai") == at
+    assert Quiet(starts=time(8), ends=time(8)).over(at, "UTC") == at
+
+
+# The survey
+
+
+def written(action: str = "opened", **body: Any) -> Draft:
+    return Draft(at=NOW, actor="", action=action, state="new", body={"medium": "mail", **body})
+
+
+PERSON = {"writer": "person"}
+AUTO = {"writer": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("contacts", "is_asked"),
+    [
+        ([written(medium="call")], True),
+        ([written(medium="text")], True),
+        ([written(medium="web")], True),
+        ([written(**PERSON)], True),
+        ([written(**AUTO)], False),
+        ([written(writer="list")], False),
+        ([written()], False),
+        ([written(**PERSON, forged=True)], False),
+        ([written(**AUTO), written("contact.added", **PERSON)], True),
+        ([written(**AUTO), written("contact.added", medium="text", engineer="wang")], False),
+        ([written(**AUTO), written("note", **PERSON)], False),
+    ],
+)
+def test_a_person_has_to_have_written_about_it(contacts: list[Draft], is_asked: bool) -> None:
+    ended = [
+        Draft(at=NOW, actor="", action="resolved", state="resolved"),
+        Draft(at=after(hours=1), actor="", action="closed", state="closed"),
+    ]
+    entries = chain("26112000018", [*contacts, *ended], seq=0, prev_hash="")
+    assert survey_due(entries, CLOSING) == (after(hours=25) if is_asked else None)
+    assert survey_due(entries, Closing(survey_after=timedelta())) is None
+    assert survey_due(entries, Closing(survey_after=timedelta(hours=2))) == (
+        after(hours=3) if is_asked else None
+    )
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        [RESOLVED],
+        [("closed", "closed")],
+        [RESOLVED, ("cancelled", "cancelled")],
+        [RESOLVED, ("closed", "closed"), ("reopened", "in_progress")],
+        [RESOLVED, ("closed", "closed"), (SURVEYED, "closed")],
+        [RESOLVED, ("closed", "closed"), ("rated", "closed")],
+    ],
+)
+def test_nobody_is_asked_twice_or_before_the_end(entries: list[tuple[str, str]]) -> None:
+    drafts = [Draft(at=NOW, actor="", action=action, state=state) for action, state in entries]
+    found = chain("26112000018", [written(**PERSON), *drafts], seq=0, prev_hash="")
+    assert survey_due(found, CLOSING) is None
+
+
+def test_a_survey_is_not_asked_before_the_end() -> None:
+    with pytest.raises(ValueError, match="survey_after"):
+        Closing(survey_after=timedelta(hours=-1))

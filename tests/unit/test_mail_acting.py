@@ -50,7 +50,9 @@ class World:
     async def outcome(self, ref: str, state: SendState) -> None:
         self.outcomes.append((ref, state))
 
-    async def reply(self, address: Address, text: str, medium: Medium) -> Answer | None:
+    async def reply(
+        self, address: Address, text: str, medium: Medium, contact: str = ""
+    ) -> Answer | None:
         self.replies.append((address.value, text))
         if TICKET not in text:
             return None

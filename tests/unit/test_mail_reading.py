@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from contactd.mail.parsed import Bounce, Failed, Kind, Mailbox, Note, Read, Stored, Verdict
-from contactd.mail.reading import Belongs, asked, contact_of, mentioned
+from contactd.mail.reading import Belongs, asked, contact_of
 from contactd.tickets.contact import Contact, Undelivered
-from contactd.tickets.numbers import ticket_number
+from contactd.tickets.numbers import mentioned, ticket_number
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 NUMBER = ticket_number(NOW.date(), 1)

@@ -251,3 +251,28 @@ def test_who_left_a_message_or_wrote_is_not_kept_waiting_by_a_call() -> None:
     assert message.due_at == at(1)
     assert written is not None
     assert written.due_at == at(0)
+
+
+@pytest.mark.parametrize(
+    ("action", "says", "is_need"),
+    [
+        ("opened", "stop", False), ("opened", "start", False), ("opened", "status", True),
+        ("contact.added", "stop", False), ("contact.added", "start", False),
+        ("contact.added", "status", False), ("contact.added", "reply", True),
+    ],
+)  # fmt: skip
+def test_a_wish_and_a_question_that_we_answer_need_nobody(
+    action: str, says: str, is_need: bool
+) -> None:
+    told = Journal().write(
+        action, medium="text", contact="t1", received_at=instant_text(at(0)), says=says,
+        **({"reply": True} if says == "reply" else {}),
+    )  # fmt: skip
+    assert (told.need is not None) is is_need
+
+
+@pytest.mark.parametrize("action", ["rated", "reply.heard"])
+def test_a_reply_that_was_done_needs_nobody_but_another_contact_does(action: str) -> None:
+    told = Journal().contact("t1", Medium.TEXT).contact("t2", Medium.TEXT, 1)
+    assert told.write(action, 2, contact="t1").need is not None
+    assert told.write(action, 2, contact="t2").need is None

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contactd.tickets.replies import Reply, Sender, Verb, parse
+from contactd.tickets.replies import Reply, Sender, Verb, bare, parse
 
 TICKET = "26112200014"
 
@@ -87,7 +87,8 @@ def test_a_mistyped_number_is_still_an_answer_so_that_its_sender_hears_of_it() -
     [
         ("1 26112200014", Verb.SOLVED), ("2 26112200014", Verb.NOT_SOLVED),
         ("好的 26112200014", None), ("解决了 26112200014", Verb.SOLVED),
-        ("没解决26112200014", Verb.NOT_SOLVED), ("到 26112200014", None), ("4 26112200014", None),
+        ("没解决26112200014", Verb.NOT_SOLVED), ("到 26112200014", None),
+        ("4 26112200014", Verb.RATE),
         ("进度 26112200014", Verb.STATUS),
     ],
 )  # fmt: skip
@@ -100,3 +101,56 @@ def test_a_requester_answers_whether_it_is_solved(text: str, verb: Verb | None) 
 def test_whatever_is_sent_it_is_a_reply_or_none(text: str, sender: Sender) -> None:
     found = parse(text, sender)
     assert found is None or (found.ticket.isascii() and found.ticket.isdigit())
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [("1", 1), ("２", 2), ("5 26112200014", 5), ("OK 26112200014", 0), ("解决", 0), ("STATUS", 0)],
+)
+def test_a_digit_of_a_requester_may_be_a_mark(text: str, mark: int) -> None:
+    found = parse(text, Sender.REQUESTER) or bare(text, Sender.REQUESTER)
+    assert found is not None
+    assert found.mark == mark
+    of_engineer = parse(text, Sender.ENGINEER) or bare(text, Sender.ENGINEER)
+    assert of_engineer is None or of_engineer.mark == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sender", "verb", "code"),
+    [
+        ("1", Sender.ENGINEER, Verb.TAKE, ""), (" 接单。", Sender.ENGINEER, Verb.TAKE, ""),
+        ("2", Sender.ENGINEER, Verb.PASS, ""), ("4", Sender.ENGINEER, Verb.SET_OUT, ""),
+        ("到 4711", Sender.ENGINEER, Verb.ARRIVE, "4711"),
+        ("到４７１１！", Sender.ENGINEER, Verb.ARRIVE, "4711"),
+        ("1", Sender.REQUESTER, Verb.SOLVED, ""), ("OK!", Sender.REQUESTER, Verb.SOLVED, ""),
+        ("2", Sender.REQUESTER, Verb.NOT_SOLVED, ""), ("3", Sender.REQUESTER, Verb.RATE, ""),
+        ("进度", Sender.REQUESTER, Verb.STATUS, ""), ("Status.", Sender.ENGINEER, Verb.STATUS, ""),
+    ],
+)  # fmt: skip
+def test_a_word_alone_is_about_what_was_asked_last(
+    text: str, sender: Sender, verb: Verb, code: str
+) -> None:
+    found = bare(text, sender)
+    assert found is not None
+    assert (found.verb, found.ticket, found.code) == (verb, "", code)
+
+
+@pytest.mark.parametrize(
+    ("text", "sender"),
+    [
+        ("", Sender.REQUESTER), ("6", Sender.REQUESTER), ("12", Sender.REQUESTER),
+        ("OK but no", Sender.REQUESTER), ("好的", Sender.REQUESTER), ("1 4711", Sender.ENGINEER),
+        ("到", Sender.ENGINEER), ("到 471", Sender.ENGINEER), ("到 47111", Sender.ENGINEER),
+        ("OK", Sender.ENGINEER), ("解决", Sender.ENGINEER), ("完成", Sender.ENGINEER),
+        ("NO", Sender.ENGINEER), ("1 26112200014", Sender.REQUESTER),
+        ("1" + " " * 90, Sender.REQUESTER),
+    ],
+)  # fmt: skip
+def test_any_other_word_alone_is_for_a_person_to_read(text: str, sender: Sender) -> None:
+    assert bare(text, sender) is None
+
+
+@given(st.text(max_size=120), st.sampled_from(Sender))
+def test_whatever_is_sent_without_a_number_it_is_a_reply_or_none(text: str, sender: Sender) -> None:
+    found = bare(text, sender)
+    assert found is None or (found.ticket == "" and (found.code == "" or found.code.isascii()))

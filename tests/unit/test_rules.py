@@ -5,7 +5,8 @@ import json
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import time
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +18,8 @@ from pydantic import BaseModel, SecretStr
 
 from contactd import metrics
 from contactd.errors import ConfigurationError
-from contactd.routing.notify import COURTESIES, Reason
-from contactd.settings import PbxSettings, Settings, load
+from contactd.routing.notify import NEVER_RING, Reason
+from contactd.settings import GatewaySettings, PbxSettings, Settings, load
 from contactd.telephony.voice import CONTEXTS, PAGE, TELL
 from contactd.web.words import COMPONENTS
 
@@ -32,6 +33,23 @@ def text_of(*parts: str) -> str:
 
 
 # Settings -------------------------------------------------------------------------------------
+
+
+ANY_GATEWAY = "sms.<gateway>"  # what every gateway has is written down once
+
+
+def settings_of(name: str, model: type[BaseModel]) -> Iterator[tuple[str, object]]:
+    """Yield each setting of a section, and of the sections in it, with its default."""
+    for key, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            yield from settings_of(f"{name}.{key}", type(field.default))
+        else:
+            yield key_of(name, key), plain(field.default)
+
+
+def key_of(section: str, key: str) -> str:
+    is_common = section.startswith("sms.") and key in GatewaySettings.model_fields
+    return f"{ANY_GATEWAY if is_common else section}.{key}"
 
 
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
@@ -51,15 +69,17 @@ def plain(value: object) -> object:
             return str(value)
         case tuple():
             return list(value)
+        case time():
+            return f"{value:%H:%M}"
         case _:
             return value
 
 
 def defaults() -> dict[str, object]:
     return {
-        f"{section}.{key}": plain(field.default)
+        key: default
         for section, model in sections()
-        for key, field in model.model_fields.items()
+        for key, default in settings_of(section, model)
     }
 
 
@@ -69,13 +89,24 @@ def sample() -> dict[str, object]:
     document: dict[str, Any] = tomllib.loads(SAMPLE.read_text(encoding="utf-8"))
     for section, value in document.items():
         (values,) = value if isinstance(value, list) else (value,)
-        found |= {f"{section}.{key}": item for key, item in values.items()}
+        found |= flat(section, values)
     section = ""
     for line in SAMPLE.read_text(encoding="utf-8").splitlines():
-        if head := re.fullmatch(r"\[+(\w+)\]+", line):
+        if head := re.fullmatch(r"\[+([\w.]+)\]+", line):
             section = head[1]
         elif off := re.fullmatch(r"# (\w+) = .+", line):
-            found[f"{section}.{off[1]}"] = None
+            found[key_of(section, off[1])] = None
+    return found
+
+
+def flat(section: str, values: Mapping[str, Any]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, item in values.items():
+        found |= (
+            flat(f"{section}.{key}", item)
+            if isinstance(item, dict)
+            else {key_of(section, key): item}
+        )
     return found
 
 
@@ -97,7 +128,7 @@ def test_the_sample_lacks_nothing_but_the_password_of_the_pbx() -> None:
 
 
 def test_the_manual_has_every_setting_with_its_default() -> None:
-    rows = re.findall(r"^\| `(\w+\.\w+)` \| (?:`(.*?)`|(not set)) \|", MANUAL, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+\.[\w.<>]+)` \| (?:`(.*?)`|(not set)) \|", MANUAL, re.MULTILINE)
     written = {key: None if unset else json.loads(value) for key, value, unset in rows}
     assert written == defaults()
 
@@ -112,8 +143,9 @@ def program() -> str:
 
 
 def test_every_setting_is_read_by_something() -> None:
-    files = {"url_file", "secret_file", "password_file", "rspamd_password_file"}  # by settings.py
-    keys = {key.partition(".")[2] for key in defaults()} - files
+    keys = {key.rpartition(".")[2] for key in defaults()}
+    # Files with secrets are read by settings.py.
+    keys -= {f"{key}_file" for key in keys}
     source = program()
     assert [key for key in sorted(keys) if not re.search(rf"\.{key}\b", source)] == []
 
@@ -214,7 +246,7 @@ def test_the_dialplan_has_words_for_every_reason_to_ring_and_for_what_a_key_did(
     said = {PAGE: "page", TELL: "tell"}  # a call-back says the same whatever its reason
     about = {
         f"{said[context]}-{reason}"
-        for reason in set(Reason) - COURTESIES  # which ring nobody
+        for reason in set(Reason) - NEVER_RING
         if (context := CONTEXTS.get(reason, PAGE)) in said
     }
     done = {"page-taken", "page-passed", "page-on-way", "page-late"}

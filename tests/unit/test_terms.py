@@ -68,6 +68,7 @@ skill = "english"
 remind_after = "12h"
 reminders = 1
 close_after = "2d"
+survey_after = "36h"
 """
 HOLIDAYS = HolidayData(
     confirmed_through=date(2026, 12, 31),
@@ -381,8 +382,15 @@ def test_acknowledgements_of_p1_expire_sooner_and_its_tiers_are_told_together() 
 
 def test_closing_is_as_written() -> None:
     assert in_force(FILE).closing == Closing(
-        remind_after=12 * HOUR, reminders=1, close_after=48 * HOUR
+        remind_after=12 * HOUR, reminders=1, close_after=48 * HOUR, survey_after=36 * HOUR
     )
+
+
+def test_closing_from_before_there_were_surveys_asks_as_is_usual() -> None:
+    old = {"remind_after_s": 3600, "reminders": 1, "close_after_s": 7200}
+    versions = [Version(kind=terms.Kind.CLOSING, key="closing", version=1, body=old)]
+    found = terms.in_force(versions, answer=HOUR, remote=HOUR)
+    assert found.closing == Closing(remind_after=HOUR, reminders=1, close_after=2 * HOUR)
 
 
 # Assignment

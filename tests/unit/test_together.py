@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from contactd.errors import TemporaryFailure
-from contactd.tickets.together import Together
+from contactd.tickets.together import CROWD, ENOUGH, Together
 
 
 class Server:
@@ -141,3 +141,34 @@ async def test_who_is_cancelled_while_serving_others_fails_them_for_now() -> Non
     assert isinstance(outcomes[0], asyncio.CancelledError)
     assert isinstance(outcomes[1], TemporaryFailure)
     assert outcomes[2] == 8
+
+
+async def test_a_crowd_waits_only_until_enough_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contactd.tickets.together.APART_S", 1_000)
+    server = Server()
+    server.allow()
+    served = together(server)
+    for number in range(CROWD - 1):
+        await served.ask(number)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for number in range(50, 50 + ENOUGH - 1):
+            tasks.create_task(served.ask(number))
+        await turns()
+        assert len(server.goes) == CROWD - 1
+        tasks.create_task(served.ask(99))
+    assert server.goes[CROWD - 1 :] == [[*range(50, 50 + ENOUGH - 1), 99]]
+
+
+async def test_the_next_of_a_crowd_wait_for_enough_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contactd.tickets.together.APART_S", 1_000)
+    server = Server()
+    served = together(server)
+    first = [asyncio.ensure_future(served.ask(number)) for number in range(1 + CROWD)]
+    await turns()
+    server.allow()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*first)
+    late = asyncio.ensure_future(served.ask(70))
+    await turns()
+    assert server.goes == [[0], [*range(1, 1 + CROWD)]]
+    late.cancel()

@@ -10,20 +10,23 @@ import aiohttp
 import pytest
 from sqlalchemy import insert, select
 
+from contactd.errors import PermanentFailure, TemporaryFailure
 from contactd.routing.notify import REQUESTER, Reason, SendState
 from contactd.routing.oncall import Duties
 from contactd.store.blobs import Blobs
 from contactd.store.engine import Database
 from contactd.store.schema import dispatches, notifications
 from contactd.store.terms import LastTerms
+from contactd.store.texts import Texts
 from contactd.store.views import Views
 from contactd.tickets.people import Role
 from contactd.tickets.service import TicketService
-from contactd.web.api import Api
+from contactd.web.api import PERSONAL, Api
 from contactd.web.endpoints import PREFIX
 from contactd.web.live import Live
 from tests.fakes.clock import FakeClock
 from tests.fakes.site import running_site
+from tests.fakes.texting import FakeWriting
 from tests.wire.test_tickets import START, call, desk, rows
 
 __all__ = ["desk"]  # the fixture
@@ -51,16 +54,32 @@ class Ticket:
         assert status == 200, ticket
         return ticket
 
-    async def read(self) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer cd_{Role.DESK}"}
+    async def preview(self, words: Any, role: Role = Role.DESK) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Bearer cd_{role}"}
+        url, body = f"{self.url}/text-preview", {"words": words}
+        async with self.http.post(url, json=body, headers=headers) as answer:
+            return answer.status, json.loads(await answer.read())
+
+    async def read(self, role: Role = Role.DESK) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer cd_{role}"}
         async with self.http.get(self.url, headers=headers) as answer:
             ticket: dict[str, Any] = json.loads(await answer.read())
         return ticket
 
 
 @pytest.fixture
+def writing() -> FakeWriting:
+    return FakeWriting()
+
+
+@pytest.fixture
 async def ticket(
-    database: Database, clock: FakeClock, tickets: TicketService, tmp_path: Path, desk: None
+    database: Database,
+    clock: FakeClock,
+    tickets: TicketService,
+    tmp_path: Path,
+    desk: None,
+    writing: FakeWriting,
 ) -> AsyncIterator[Ticket]:
     filed = await tickets.receive(call(1, "13700000001"))
 
@@ -78,6 +97,7 @@ async def ticket(
             clock=clock,
             zone="Asia/Shanghai",
             terms=LastTerms(database, **lengths),
+            writing=writing.writing,
         )
 
     async with running_site(make_api=make_api) as site, aiohttp.ClientSession() as http:
@@ -169,27 +189,36 @@ async def test_a_dispatch_is_shown_without_its_code_and_the_code_proves_the_arri
     assert (await ticket.try_to("dispatch_step", step="finish", dispatch=7))[0] == 404
 
 
-async def test_what_was_sent_is_shown_without_its_words_and_addresses(
-    ticket: Ticket, database: Database, clock: FakeClock
+async def sent(
+    ticket: Ticket,
+    database: Database,
+    clock: FakeClock,
+    *told: tuple[str, str, str, Reason, SendState],
 ) -> None:
     row = {"ticket_id": ticket.id, "created_at": clock.now(), "updated_at": clock.now()}
-    told = [
-        ("wang", "call", "13800000001", Reason.NEW, SendState.NOT_REACHED),
-        ("floor", "call", "8000", Reason.NEW, SendState.TAKEN),
-        (REQUESTER, "text", "+8613700000001", Reason.CODE, SendState.SENT),
-    ]
     async with database.writing() as connection:
         await connection.execute(
             insert(notifications),
             [
                 {
-                    **row, "dedup_key": str(n), "client_ref": str(n), "recipient": recipient,
+                    **row, "dedup_key": f"notify-{n}", "client_ref": str(n), "recipient": recipient,
                     "medium": medium, "address": address, "reason": reason.value,
                     "state": state.value, "facts": {"code": "4711"},
                 }
                 for n, (recipient, medium, address, reason, state) in enumerate(told)
             ],
         )  # fmt: skip
+
+
+async def test_what_was_sent_is_shown_without_its_words_and_addresses(
+    ticket: Ticket, database: Database, clock: FakeClock
+) -> None:
+    await sent(
+        ticket, database, clock,
+        ("wang", "call", "13800000001", Reason.NEW, SendState.NOT_REACHED),
+        ("floor", "call", "8000", Reason.NEW, SendState.TAKEN),
+        (REQUESTER, "text", "+8613700000001", Reason.CODE, SendState.SENT),
+    )  # fmt: skip
     messages = (await ticket.read())["messages"]
     assert [
         (each["recipient"], each["name"], each["medium"], each["reason"], each["state"])
@@ -201,6 +230,94 @@ async def test_what_was_sent_is_shown_without_its_words_and_addresses(
     ]
     for secret in ("4711", "13800000001", "8000"):
         assert secret not in json.dumps(messages)
+    assert [each["text"] for each in messages] == [None] * 3
+
+
+@pytest.mark.parametrize("role", sorted(PERSONAL))
+async def test_where_a_message_went_is_told_to_few(
+    ticket: Ticket, database: Database, clock: FakeClock, role: Role
+) -> None:
+    told = ("wang", "call", "+8613800000001", Reason.NEW, SendState.SENT)
+    await sent(ticket, database, clock, told)
+    (message,) = (await ticket.read(role))["messages"]
+    few = role in (Role.SUPERVISOR, Role.ADMIN)
+    assert message["address"] == ("+8613800000001" if few else None)
+
+
+async def test_how_far_a_text_has_come_is_told(
+    ticket: Ticket, database: Database, clock: FakeClock
+) -> None:
+    texts = Texts(database, clock)
+    told = (REQUESTER, "text", "+8613700000001", Reason.SAID, SendState.SENT)
+    await sent(ticket, database, clock, told)
+    clock.advance(timedelta(seconds=7))
+    await texts.handing(
+        ref="0", gateway="twilio", number="+8613700000001", body="secret words", segments=2
+    )
+    expected = {
+        "gateway": "twilio", "segments": 2, "delivery": "", "error": "", "trouble": "",
+        "at": (START + timedelta(seconds=7)).isoformat().replace("+00:00", "Z"),
+    }  # fmt: skip
+    (message,) = (await ticket.read())["messages"]
+    assert message["text"] == expected
+    assert "secret words" not in json.dumps(message)
+    await texts.reported(
+        gateway="twilio", ref="0", message_id="", delivery="failed", error="30003", after=[]
+    )
+    (message,) = (await ticket.read())["messages"]
+    trouble = "the telephone is off or out of reach: try again later, or call"
+    failed = {"delivery": "failed", "error": "30003", "trouble": trouble}
+    assert message["text"] == expected | failed
+
+
+async def test_a_text_to_the_requester_is_previewed_and_sent(
+    ticket: Ticket, writing: FakeWriting
+) -> None:
+    status, shown = await ticket.preview("明天上午十点到")
+    assert status == 200
+    text = f"【服务台】工单{ticket.number}：明天上午十点到。"
+    assert shown.pop("text").startswith(text)
+    assert shown.pop("left") in range(1, 70)
+    assert shown == {
+        "gateway": "twilio", "encoding": "UCS-2", "segments": 1, "price": 0.045, "cost": 0.045,
+        "currency": "CNY",
+    }  # fmt: skip
+    assert writing.written == {}
+    shown = await ticket.do("text", words=" 明天上午十点到\r\n")
+    assert shown["number"] == ticket.number
+    sent = (ticket.number, "user:oa-desk", "明天上午十点到")
+    assert [*writing.written.values()] == [sent]
+
+
+async def test_a_text_with_a_key_of_its_own_is_sent_once(
+    ticket: Ticket, writing: FakeWriting
+) -> None:
+    for _ in range(2):
+        await ticket.do("text", words="一", key="0" * 16)
+    assert len(writing.written) == 1
+    await ticket.do("text", words="二", key="0" * 16)
+    assert len(writing.written) == 2
+    for _ in range(2):
+        await ticket.do("text", words="一")
+    assert len(writing.written) == 4
+
+
+async def test_a_text_that_cannot_be_written_is_refused(
+    ticket: Ticket, writing: FakeWriting
+) -> None:
+    writing.failure = PermanentFailure("the requester has no number")
+    for status, problem in (await ticket.preview("一"), await ticket.try_to("text", words="一")):
+        assert status == 422
+        assert problem["detail"] == "the requester has no number"
+    writing.failure = TemporaryFailure("the database is away")
+    assert (await ticket.try_to("text", words="一"))[0] == 503
+    assert writing.written == {}
+
+
+@pytest.mark.parametrize("words", ["", " \n", "x" * 501, None, "\x00"])
+async def test_a_text_without_words_or_with_too_many_is_refused(ticket: Ticket, words: Any) -> None:
+    assert (await ticket.preview(words))[0] == 422
+    assert (await ticket.try_to("text", words=words))[0] == 422
 
 
 @pytest.mark.parametrize(
@@ -231,5 +348,6 @@ async def test_what_makes_no_sense_is_refused_and_changes_nothing(
 
 async def test_nobody_acts_who_only_reads(ticket: Ticket) -> None:
     for role in (Role.MANAGER, Role.QUALITY, Role.OPERATIONS):
-        for action in ("take", "classify", "dispatch", "confirm"):
+        for action in ("take", "classify", "dispatch", "confirm", "text"):
             assert (await ticket.try_to(action, role))[0] == 403
+        assert (await ticket.preview("一", role))[0] == 403

@@ -1,102 +1,87 @@
 """The gateway `log`: nobody gets its texts, and they can be looked at."""
 
-import asyncio
 import json
 import stat
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import pytest
-from structlog.testing import capture_logs
 
-from contactd.errors import PermanentFailure, TemporaryFailure
-from contactd.routing.notify import Notification, Reason, Trace
-from contactd.settings import SmsSettings
-from contactd.sms.gateways import GATEWAYS, gateway
-from contactd.sms.log import LogTexts
-from contactd.tickets.contact import Medium
+from contactd.errors import ConfigurationError, TemporaryFailure
+from contactd.routing.notify import Trace
+from contactd.settings import LogSettings, Settings, SmsSettings
+from contactd.sms.gateways import Site, ways
+from contactd.sms.log import LogGateway
 from tests.fakes.clock import FakeClock
+from tests.fakes.sms import FakeInbox, handed, outgoing
 
 
-def notification(number: int = 1, **changes: Any) -> Notification:
-    given: dict[str, Any] = {
-        "ref": f"n-{number}", "ticket": "26112000017", "recipient": "wang", "name": "王伟",
-        "medium": Medium.TEXT, "address": "+8613800000001", "language": "zh",
-        "reason": Reason.NEW, "facts": {"site_name": "广州"},
-    }  # fmt: skip
-    return Notification(**{**given, **changes})
-
-
-async def test_the_log_has_neither_number_nor_name_nor_words(clock: FakeClock) -> None:
-    with capture_logs() as events:
-        await LogTexts(clock, keep=10).send(notification())
-    (event,) = events
-    assert (event["event"], event["ref"], event["segments"]) == ("text.sent", "n-1", 1)
-    assert not any(secret in str(event) for secret in ("138", "王伟", "广州", "回复"))
-
-
-async def test_the_last_texts_are_kept_to_be_shown_the_latest_first(clock: FakeClock) -> None:
-    texts = LogTexts(clock, keep=2)
-    for number in (1, 2, 3):
-        await texts.send(notification(number))
-    assert [kept.ref for kept in texts.kept()] == ["n-3", "n-2"]
-    assert texts.kept()[0].text.startswith("新工单26112000017，广州。回复")
-    assert texts.kept()[0].at == clock.now()
-
-
-async def test_a_ref_is_sent_once(clock: FakeClock, tmp_path: Path) -> None:
-    texts = LogTexts(clock, keep=10, path=tmp_path / "texts")
-    await asyncio.gather(*(texts.send(notification()) for _ in range(5)))
+async def test_a_ref_is_written_once(clock: FakeClock, tmp_path: Path) -> None:
+    gateway = LogGateway(LogSettings(file=tmp_path / "texts"), clock)
+    for _ in range(3):
+        await gateway.submit(outgoing())
     assert len((tmp_path / "texts").read_text(encoding="utf-8").splitlines()) == 1
-    assert len(texts.kept()) == 1
-
-
-@pytest.mark.parametrize("address", ["", "wang", "wang@example.cn", "13", "1380000\n0001"])
-async def test_what_is_no_number_is_refused_for_good(clock: FakeClock, address: str) -> None:
-    texts = LogTexts(clock, keep=10)
-    with pytest.raises(PermanentFailure):
-        await texts.send(notification(address=address))
-    assert texts.kept() == ()
 
 
 async def test_a_file_remembers_over_a_restart_what_went_out_and_what_never_did(
     clock: FakeClock, tmp_path: Path
 ) -> None:
     path = tmp_path / "texts.jsonl"
-    await LogTexts(clock, keep=10, path=path).send(notification())
+    await LogGateway(LogSettings(file=path), clock).submit(outgoing())
     with path.open("a", encoding="utf-8") as lines:
         lines.write('{"ref": "n-2"')  # cut short
-    later = LogTexts(clock, keep=10, path=path)
-    assert await later.find("n-1") is Trace.SENT
-    assert await later.find("n-2") is Trace.NEVER
+    later = LogGateway(LogSettings(file=path), clock)
+    for ref, trace in (("n-1", Trace.SENT), ("n-2", Trace.NEVER)):
+        found = await later.find(handed(outgoing(ref=ref), "log", clock.now()))
+        assert found.trace is trace
     line = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
-    assert (line["address"], line["reason"]) == ("+8613800000001", "new")
+    assert (line["address"], line["reason"]) == ("+8613800000001", "received")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-async def test_without_a_file_a_restart_forgets_and_says_so(clock: FakeClock) -> None:
-    texts = LogTexts(clock, keep=10)
-    await texts.send(notification())
-    await texts.stop(["n-1"])
-    assert await texts.find("n-1") is Trace.SENT
-    assert await LogTexts(clock, keep=10).find("n-1") is Trace.UNKNOWN
+async def test_without_a_file_nobody_can_tell(clock: FakeClock) -> None:
+    gateway = LogGateway(LogSettings(), clock)
+    await gateway.submit(outgoing())
+    found = await gateway.find(handed(outgoing(), "log", clock.now()))
+    assert found.trace is Trace.UNKNOWN
+
+
+async def test_texts_are_shown_on_the_console_only_if_asked_for(
+    clock: FakeClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await LogGateway(LogSettings(), clock).submit(outgoing())
+    assert capsys.readouterr().err == ""
+    await LogGateway(LogSettings(show=True), clock).submit(outgoing())
+    assert capsys.readouterr().err == "text to +8613800000001: 工单26112000017已收到。\n"
 
 
 async def test_a_file_that_cannot_be_written_means_not_sent(
     clock: FakeClock, tmp_path: Path
 ) -> None:
-    texts = LogTexts(clock, keep=10, path=tmp_path / "absent" / "texts")
-    with pytest.raises(TemporaryFailure, match=r"sms\.log_file"):
-        await texts.send(notification())
-    assert texts.kept() == ()
-    assert await texts.find("n-1") is Trace.NEVER
+    gateway = LogGateway(LogSettings(file=tmp_path / "absent" / "texts"), clock)
+    with pytest.raises(TemporaryFailure, match=r"sms\.log\.file"):
+        await gateway.submit(outgoing())
     (tmp_path / "folder").mkdir()
-    with pytest.raises(TemporaryFailure, match=r"sms\.log_file"):
-        await LogTexts(clock, keep=10, path=tmp_path / "folder").find("n-1")
+    gateway = LogGateway(LogSettings(file=tmp_path / "folder"), clock)
+    with pytest.raises(TemporaryFailure, match=r"sms\.log\.file"):
+        await gateway.find(handed(outgoing(), "log", clock.now()))
 
 
-def test_the_settings_choose_a_gateway_of_the_table_or_none(clock: FakeClock) -> None:
-    assert gateway(SmsSettings(), clock) is None
-    assert isinstance(gateway(SmsSettings(gateway="log"), clock), LogTexts)
-    pattern = SmsSettings.model_json_schema()["properties"]["gateway"]["pattern"]
-    assert pattern == f"^({'|'.join(GATEWAYS)})?$"
+def _none(name: str) -> NoReturn:
+    raise AssertionError(f"nothing asks for {name}")
+
+
+def test_the_settings_choose_gateways_of_the_table_in_their_order(clock: FakeClock) -> None:
+    def names(*gateways: str) -> list[str]:
+        settings = Settings(sms=SmsSettings(gateways=gateways))
+        site = Site(
+            settings=settings, inbox=FakeInbox(), clock=clock, pbx_texts=_none, bookmark=_none
+        )
+        return [way.name for way in ways(site)]
+
+    assert names() == []
+    assert names("log") == ["log"]
+    with pytest.raises(ValueError, match="at most once"):
+        names("log", "log")
+    with pytest.raises((ValueError, ConfigurationError), match="log, twilio"):
+        names("carrier-pigeon")
