@@ -301,7 +301,7 @@ class GatewaySettings(Section):
     )
     rate_per_s: float = Field(10, gt=0, le=10_000, description="texts handed over per second")
     signature: str = Field(
-        "", max_length=20, description="in front of every text, e.g. 【Example】; \"\": nothing"
+        "", max_length=20, description='in front of every text, e.g. 【Example】; "": nothing'
     )
     price: float = Field(0, ge=0, description="of one segment; shown before a text is sent")
     currency: str = Field("CNY", pattern="^[A-Z]{3}$")

@@ -793,6 +793,7 @@ def _begin_round(work: _Work) -> None:
     kept = frozenset(last.values())
     work.set(
         round_since=work.state.generation,
+        turn=work.state.generation,  # also if nobody is left to be told
         step=-1,
         asked=(),
         told=frozenset(),

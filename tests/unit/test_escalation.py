@@ -1329,3 +1329,19 @@ def test_tickets_that_wait_for_a_page_go_on_waiting_when_its_acknowledgement_exp
     assert before is not None
     assert after is not None
     assert after.paged_at == before.paged_at
+
+
+def test_a_round_in_which_nobody_is_left_to_be_told_has_a_turn_of_its_own() -> None:
+    step = Step(
+        delay=minutes(0), targets=(tier(1),), need_acks=2, parallel=False, each=minutes(1),
+        conference=False,
+    )  # fmt: skip
+    policy = Policy(
+        key="any", version=1, steps=(step, replace(step, need_acks=1)), rounds=2,
+        again_after=minutes(2), ack_expires=minutes(15),
+    )  # fmt: skip
+    state = Accidents()
+    state.begin(policy=policy, around=Context(on_duty=(), floor="8000", rules={}, supervisor=""))
+    state.somebody_takes_it(back=0, person=FLOOR)
+    state.pass_time(count=2)
+    state.generations_are_in_order()

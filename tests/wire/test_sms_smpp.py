@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import smpp34
-import smpplib.client  # type: ignore[import-untyped]
+import smpplib.client
 
 from contactd.errors import ConfigurationError, PermanentFailure, TemporaryFailure
 from contactd.lab.ports import free_port
