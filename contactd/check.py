@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 from zoneinfo import ZoneInfo
 
 import redis.asyncio
@@ -20,11 +21,14 @@ from redis.exceptions import RedisError
 
 from contactd import log as logging
 from contactd.clock import SystemClock
-from contactd.errors import ContactdError
+from contactd.errors import ConfigurationError, ContactdError, TemporaryFailure
 from contactd.mail.outgoing import Mails
 from contactd.routing import deskfile, rota
 from contactd.routing.plan import Holidays, Plan
+from contactd.service import HealthState
 from contactd.settings import PbxSettings, Settings, SmtpSettings
+from contactd.sms.gateway import Incoming, Part, Report
+from contactd.sms.gateways import GATEWAYS, Site
 from contactd.store import duty
 from contactd.store.engine import REVISION, Database
 from contactd.telephony.ami import Ami, ami_settings
@@ -33,6 +37,7 @@ from contactd.web.pages import version_of_static
 
 ENOUGH_BYTES: Final = 1 << 30  # recordings take 1 MB a minute
 PROBE_S: Final = 8.0
+LOOK_S: Final = 0.05
 
 
 class Verdict(StrEnum):
@@ -82,6 +87,7 @@ def _probes(settings: Settings) -> Mapping[str, Probe]:
         "redis": partial(_redis, settings.redis.url.get_secret_value()),
         "mail": partial(_mail, settings),
         "smtp": partial(_smtp, settings.smtp),
+        "texts": partial(_texts, settings),
     }
     for pbx in settings.pbx:
         probes[f"pbx {pbx.name}"] = partial(_pbx, pbx, settings)
@@ -217,6 +223,68 @@ async def _smtp(smtp: SmtpSettings) -> Sequence[Finding]:
         remedy = "smtp.certificate_file and smtp.key_file must be PEM and belong together"
         return [*found, _failed("smtp", f"{error}: {remedy}")]
     return [*found, _ok("smtp", f"takes mail for {len(smtp.mailboxes)} mailboxes, with STARTTLS")]
+
+
+class _NoInbox:
+    """Whatever comes in while we only try is brought again to the daemon."""
+
+    async def received(self, gateway: str, text: Incoming) -> None:
+        raise TemporaryFailure("this is only a check")
+
+    async def received_part(self, gateway: str, part: Part) -> None:
+        raise TemporaryFailure("this is only a check")
+
+    async def reported(self, gateway: str, report: Report) -> None:
+        raise TemporaryFailure("this is only a check")
+
+
+async def _texts(settings: Settings) -> Sequence[Finding]:
+    """Build each gateway and ask its provider something; texts that cannot go now wait."""
+    if not settings.sms.gateways:
+        return [_ok("texts", "no gateway configured: there are no texts")]
+
+    def not_here(_name: str) -> NoReturn:
+        raise TemporaryFailure("this is only a check")
+
+    found = []
+    for name in settings.sms.gateways:
+        site = Site(
+            settings=settings, inbox=_NoInbox(), clock=SystemClock(), pbx_texts=not_here,
+            bookmark=not_here,
+        )  # fmt: skip
+        found.append(await (_gsm(settings) if name == "sip" else _gateway(name, site)))
+    return found
+
+
+async def _gateway(name: str, site: Site) -> Finding:
+    component = f"texts {name}"
+    try:
+        gateway = GATEWAYS[name](site)
+        (health,) = gateway.health()
+        async with gateway.running():
+            now = SystemClock().now()
+            if await gateway.listed(now - timedelta(minutes=1), now) is not None:
+                return _ok(component, "its provider answers")
+            for _ in range(int(PROBE_S / 2 / LOOK_S)):
+                (health,) = gateway.health()
+                if health.state is HealthState.UP:
+                    return _ok(component, health.detail or "its provider answers")
+                await asyncio.sleep(LOOK_S)
+            return _warning(component, f"{health.detail}: see section sms; till then texts wait")
+    except ConfigurationError as error:
+        return _failed(component, str(error))
+    except ContactdError as error:
+        return _warning(component, f"{error}: see section sms; till then texts wait")
+
+
+async def _gsm(settings: Settings) -> Finding:
+    """Look where the PBX writes texts; whether the PBX answers is another finding."""
+    sip = settings.sms.sip
+    if sip.pbx not in {pbx.name for pbx in settings.pbx}:
+        return _failed("texts sip", f"sms.sip.pbx: there is no PBX {sip.pbx!r}")
+    if sip.inbox is not None and not os.access(sip.inbox.parent, os.R_OK | os.X_OK):
+        return _warning("texts sip", f"{sip.inbox.parent} cannot be read: see 3.9; texts wait")
+    return _ok("texts sip", f"by PBX {sip.pbx}")
 
 
 async def _pbx(pbx: PbxSettings, settings: Settings) -> Sequence[Finding]:

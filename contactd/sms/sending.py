@@ -41,7 +41,7 @@ log = get_logger()
 
 NUMBER: Final = re.compile(r"\+?[0-9]{3,15}")  # E.164, or an extension; RFC 3966's signs are gone
 REST: Final = timedelta(seconds=30)  # of a gateway that failed, while another one works
-LEDGER_EVERY_S: Final = 60.0
+LEDGER_EVERY_S: Final = 300.0  # a list of a busy day is some twenty pages
 # A provider's list shows a text some seconds late, and ours brings it in by the same list.
 YOUNG: Final = timedelta(minutes=2)
 _TOO_MANY: Final = timedelta(hours=1)
@@ -271,7 +271,7 @@ class Sending:
     # In
 
     async def _keep_books(self) -> None:
-        """Each minute: what a provider's list has and we have not is filed, the rest compared."""
+        """Every few minutes: what a provider's list has and we have not is filed, the rest compared."""
         since = self._clock.now() - PARTS_LAST
         while True:
             now = self._clock.now()

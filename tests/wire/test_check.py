@@ -11,6 +11,7 @@ import pytest
 import contactd.log
 from contactd import check as check_module
 from contactd.check import check
+from contactd.clock import SystemClock
 from contactd.errors import ConfigurationError
 from contactd.lab.ports import free_port
 from contactd.store.engine import Database, upgrade
@@ -19,6 +20,8 @@ from tests.fakes.pbx import FakePbx
 from tests.fakes.records import Recorder
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.smart_host import smart_host
+from tests.fakes.sms_smpp import PASSWORD, smpp_provider
+from tests.fakes.sms_twilio import ACCOUNT, SENDER, TOKEN, FakeTwilio, serving
 
 
 @pytest.fixture(autouse=True)
@@ -309,6 +312,36 @@ async def test_a_smart_host_that_is_away_or_refuses_us_is_a_warning(desk: Desk) 
 
 def mail(port: int) -> dict[str, Any]:
     return {"host": "127.0.0.1", "port": port, "security": "none", "sender": "desk@example.cn"}
+
+
+async def test_gateways_for_texts_are_tried(desk: Desk, tmp_path: Path) -> None:
+    assert (await desk.check())["texts"] == ("ok", "no gateway configured: there are no texts")
+    desk.sections["sms"] = {"gateways": ["log"]}
+    assert (await desk.check())["texts log"] == ("ok", "nobody gets these texts")
+    desk.sections["sms"] = {"gateways": ["twilio"]}
+    assert "account_sid" in await desk.only_broken("texts twilio", "FAILED")
+    twilio = FakeTwilio(clock=SystemClock())
+    async with serving(twilio.app()) as url:
+        account = {"account_sid": ACCOUNT, "auth_token": TOKEN, "sender": SENDER, "api_url": url}
+        desk.sections["sms"] = {"gateways": ["twilio"], "twilio": account}
+        desk.sections["http"]["public_url"] = "https://desk.example.cn"
+        assert (await desk.check())["texts twilio"] == ("ok", "its provider answers")
+        desk.sections["sms"]["twilio"] = {**account, "auth_token": "0" * 32}
+        assert "texts wait" in await desk.only_broken("texts twilio", "warning")
+        twilio.end()
+    async with smpp_provider() as provider:
+        host = {
+            "host": "127.0.0.1",
+            "port": provider.smsc.port,
+            "system_id": "contactd",
+            "password": PASSWORD,
+            "sender": "10690000",
+        }
+        desk.sections["sms"] = {"gateways": ["smpp"], "smpp": host}
+        assert (await desk.check())["texts smpp"][0] == "ok"
+    assert "texts wait" in await desk.only_broken("texts smpp", "warning")
+    desk.sections["sms"] = {"gateways": ["sip"], "sip": {"pbx": "pbx9"}}
+    assert "pbx9" in await desk.only_broken("texts sip", "FAILED")
 
 
 async def test_mail_that_is_taken_without_a_certificate_is_a_warning(desk: Desk) -> None:
