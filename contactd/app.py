@@ -236,6 +236,7 @@ def build(settings: Settings) -> list[Service]:
         outcome=follow_up.outcome,
         put=blobs.put_bytes,
         texts=text_store,
+        make_way=database.make_way,
     )
     sending = Sending(
         ways(

@@ -49,13 +49,16 @@ class Receiving:
         outcome: Callable[[str, SendState], Awaitable[None]],
         put: Put,
         texts: Texts,
+        make_way: Callable[[], None],
     ) -> None:
         self._receive = receive
         self._outcome = outcome
         self._put = put
         self._texts = texts
+        self._make_way = make_way
 
     async def received(self, gateway: str, text: Incoming) -> None:
+        self._make_way()
         files = [
             File(
                 kind=ATTACHMENT,

@@ -271,7 +271,7 @@ class Sending:
     # In
 
     async def _keep_books(self) -> None:
-        """Every few minutes: what a provider's list has and we have not is filed, the rest compared."""
+        """File what only a provider's list has, compare the rest, again and again."""
         since = self._clock.now() - PARTS_LAST
         while True:
             now = self._clock.now()

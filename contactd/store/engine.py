@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -42,6 +43,8 @@ _TAKE_FILING_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({FILING_LOCK})")
 BUSY_TIMEOUT_S: Final = 5.0  # SQLite: how long to wait for another process's transaction
 WRITE_WAIT_S: Final = 10.0  # SQLite: how long to wait for this process's other transactions
 WAY_S: Final = 0.015  # SQLite: between what comes in and its transaction; a mail is read meanwhile
+STORM: Final = 20  # mails and texts …
+STORM_S: Final = 0.5  # … within this time
 # SQLite: what is in the WAL is copied into the database by somebody whom nobody waits for. Left to
 # itself SQLite does it in the commit that fills 1,000 pages, which then takes ten times as long.
 CHECKPOINT_S: Final = 1.0
@@ -147,6 +150,7 @@ class Database:
         self._write_lock = asyncio.Lock()
         self._back_lane = asyncio.Lock()
         self._way_until = 0.0  # event loop's clock
+        self._came: deque[float] = deque(maxlen=STORM)  # what way was made for; the same clock
         self._checkpointer: sqlite.CrossingConnection | None = None
         self._checkpoint_at = 0.0  # the next one; monotonic s
         self._trouble = ""
@@ -220,7 +224,15 @@ class Database:
 
     def make_way(self) -> None:
         """Say that something urgent comes soon: who is not, begins nothing for `WAY_S` (SQLite)."""
-        self._way_until = asyncio.get_running_loop().time() + WAY_S
+        now = asyncio.get_running_loop().time()
+        self._way_until = now + WAY_S
+        self._came.append(now)
+
+    @property
+    def is_storm(self) -> bool:
+        """Return whether so much comes in now that what follows from it had better wait."""
+        is_full = len(self._came) == STORM
+        return is_full and asyncio.get_running_loop().time() - self._came[0] < STORM_S
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:

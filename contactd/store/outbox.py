@@ -53,6 +53,7 @@ _MOST_AT_ONCE: Final = 16  # rows in one claim
 _SOONEST_S: Final = 0.01  # timers that follow each other are one claim
 _TOGETHER_S: Final = 0.02  # and those that end together are settled together
 # Who committed the row is answering a dialplan: that goes first. And a burst is one batch.
+STORM_PAUSE_S: Final = 0.5  # before each claim: a page may be as much later
 _GATHER_S: Final = 0.2
 
 Handlers = Mapping[type[Event], Callable[[Any], Awaitable[None]]]
@@ -277,6 +278,8 @@ class Relay:
         while not self._free:
             self._freed.clear()
             await self._freed.wait()
+        if self._database.is_storm:  # what comes in is acknowledged first
+            await asyncio.sleep(STORM_PAUSE_S)
         if self._stopping:
             return 0
         try:

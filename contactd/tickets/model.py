@@ -142,6 +142,8 @@ def clean_line(value: str, limit: int) -> str:
     A caller's name comes from strangers: it may hold CR, LF, NUL or half a surrogate pair, which
     headers, logs and PostgreSQL refuse.
     """
+    if len(value) <= limit and value.isprintable() and value == " ".join(value.split()):
+        return value
     shown = "".join(sign if sign.isprintable() else " " for sign in value[: 4 * limit])
     return " ".join(shown.split())[:limit]
 

@@ -32,6 +32,7 @@ from contactd.tickets.phone import area_code
 from contactd.tickets.ports import Conflict, NewWork, UnitOfWork
 from contactd.tickets.replies import Sender, bare
 from contactd.tickets.states import Action
+from contactd.tickets.texting import Says, says
 from contactd.tickets.together import Together
 
 log = get_logger()
@@ -41,6 +42,7 @@ T = TypeVar("T")
 # Two filers of the same caller can only meet while a person of the desk file is being loaded:
 # the second try sees what the first one stumbled over.
 TRIES: Final = 3
+_ANSWERS: Final = frozenset({Says.REPLY, Says.STATUS})
 MOST_TOGETHER: Final = 50  # contacts in one transaction: they wait for each other
 
 
@@ -496,7 +498,7 @@ class TicketService:
         numbers = {
             address_of(each, country=self._policy.home_country).value
             for each in texts
-            if any(bare(each.text, sender) for sender in Sender)
+            if says(each.text) in _ANSWERS and any(bare(each.text, sender) for sender in Sender)
         }
         return await work.tickets.asked(numbers - {""}, self._clock.now()) if numbers else {}
 

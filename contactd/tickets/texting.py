@@ -2,6 +2,7 @@
 
 import unicodedata
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from contactd.tickets.replies import Sender, Verb, bare, parse
@@ -28,6 +29,7 @@ _LONGEST: Final = 80  # characters, of a wish
 _GAPS: Final = " \t\r\n.,!。、,[]【】\"'“”"
 
 
+@lru_cache(maxsize=64)  # a text is asked four times on its way to a ticket
 def says(text: str) -> Says:
     """Return what a text is; full-width letters, case and signs around it do not matter."""
     whole = text if len(text) <= _LONGEST else ""

@@ -17,8 +17,9 @@ from contactd.errors import TemporaryFailure
 from contactd.metrics import OUTBOX_LAG, OUTBOX_PARKED
 from contactd.service import Health, HealthState
 from contactd.signals import Signals, Topic
+from contactd.store import engine
 from contactd.store import outbox as outbox_module
-from contactd.store.engine import Database
+from contactd.store.engine import STORM, Database
 from contactd.store.outbox import IN_HAND, LEASE, MOST_ATTEMPTS, MOST_COUNTED, Relay, figures, pause
 from contactd.store.schema import outbox
 from contactd.tickets.events import CallEnded, Due, DutyDue, Event
@@ -622,3 +623,22 @@ async def test_a_relay_that_falls_behind_says_so(database: Database, clock: Fake
         assert OUTBOX_LAG._value.get() == 61
         release.set()
         await health_of(relay, HealthState.UP)
+
+
+async def test_in_a_storm_what_follows_waits_a_moment_and_then_goes_on(
+    database: Database, clock: FakeClock, handler: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "STORM_PAUSE_S", 0.3)
+    monkeypatch.setattr(engine, "STORM_S", 60.0)  # it does not pass while the test looks
+    await emit(database, ended(1))
+    for _ in range(STORM - 1):
+        database.make_way()
+    assert not database.is_storm
+    database.make_way()
+    assert database.is_storm
+    async with relay_of(database, clock, handler).running():
+        await asyncio.sleep(0.15)
+        assert handler.seen == []
+        await until(lambda: handler.seen == [ended(1)])
+    monkeypatch.setattr(engine, "STORM_S", 0.0)
+    assert not database.is_storm

@@ -36,6 +36,7 @@ def receiving(
         outcome=outcome,
         put=Blobs(tmp_path / "blobs").put_bytes,
         texts=Texts(database, clock),
+        make_way=database.make_way,
     )
 
 

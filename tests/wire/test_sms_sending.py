@@ -114,7 +114,11 @@ def build(
 
     texts = Texts(database, clock)
     receiving = Receiving(
-        receive=tickets.receive, outcome=outcome, put=Blobs(folder).put_bytes, texts=texts
+        receive=tickets.receive,
+        outcome=outcome,
+        put=Blobs(folder).put_bytes,
+        texts=texts,
+        make_way=database.make_way,
     )
     gateways = {name: FakeGateway(name=name) for name in ("one", "two")}
     sending = Sending(

@@ -38,6 +38,7 @@ async def test_what_is_written_is_shown_whole_goes_out_once_and_is_in_the_journa
             outcome=follow_up.outcome,
             put=Blobs(tmp_path).put_bytes,
             texts=texts,
+            make_way=database.make_way,
         ),
         settle=Ledger(database, clock, "Asia/Shanghai").settle,
         clock=clock,
