@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import dkim  # type: ignore[import-untyped]
-
 from contactd.errors import ConfigurationError
 
 Sign = Callable[[bytes], bytes]
@@ -31,6 +29,8 @@ def signer(*, selector: str, domain: str, key_file: Path) -> Sign:
     Raises:
         ConfigurationError: the key cannot be read, or cannot sign.
     """
+    import dkim  # type: ignore[import-untyped]  # 14 MB, for those who sign
+
     where = f"mail.dkim_key_file: {key_file}"
     try:
         key = key_file.read_bytes()

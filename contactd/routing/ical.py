@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
-
-import recurring_ical_events
-from icalendar import Calendar, Event
 
 from contactd.routing.oncall import Site
 from contactd.routing.rota import HOLE, Span
 from contactd.routing.wallclock import instant
+
+if TYPE_CHECKING:
+    from icalendar import Event
 
 REFRESH: Final = timedelta(minutes=15)  # how often a subscriber should look again
 MOST_ABSENCES: Final = 2_000
@@ -76,6 +76,8 @@ def calendar(spans: Iterable[Span], about: Subject) -> bytes:
     as long as the same person begins at the same time in the same place and layer: a subscriber
     sees it grow or shrink, and not another one.
     """
+    from icalendar import Calendar  # here and below: 8 MB that few processes need
+
     made = Calendar()
     made.add("prodid", _PRODUCT)
     made.add("version", "2.0")
@@ -101,7 +103,9 @@ def _together(spans: Iterable[Span], about: Subject) -> list[list[Span]]:
     return list(groups.values())
 
 
-def _event(group: Sequence[Span], about: Subject) -> Event:
+def _event(group: Sequence[Span], about: Subject) -> "Event":
+    from icalendar import Event
+
     first, language = group[0], int(about.language != "zh")
     event = Event()
     event.add("uid", _uid(first, about.host))
@@ -182,6 +186,8 @@ def absences(content: bytes, *, start: datetime, end: datetime, zone: str) -> Re
     Raises:
         ValueError: it is no calendar, or has too many events; the text quotes nothing of it.
     """
+    from icalendar import Calendar
+
     try:
         calendars = Calendar.from_ical(content, multiple=True)
     except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
@@ -201,6 +207,8 @@ def absences(content: bytes, *, start: datetime, end: datetime, zone: str) -> Re
 
 def _occurrences(calendar: Any, start: datetime, end: datetime) -> tuple[list[Any], bool]:
     """Return the events of a time, and whether all of them could be read."""
+    import recurring_ical_events
+
     sensible = [each for each in calendar.subcomponents if _makes_sense(each)]
     flawless = len(sensible) == len(calendar.subcomponents)
     calendar.subcomponents = sensible  # the library would stop at the others
