@@ -519,6 +519,8 @@ async def upgrade(url: str) -> None:
 
         with translated():
             async with engine.begin() as connection:
+                # SQLite's BEGIN crosses with the first statement: who migrates is alone from here.
+                await connection.execute(text("SELECT 1"))
                 await connection.run_sync(run)
     finally:
         await engine.dispose()
