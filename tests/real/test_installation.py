@@ -79,7 +79,7 @@ def test_it_makes_a_database_and_loads_the_sample_desk(prefix: Path, tmp_path: P
     sample = (ROOT / "etc" / "contactd.toml").read_text(encoding="utf-8")
     config.write_text(
         sample.replace('data_dir = "var"', f'data_dir = "{tmp_path}"')
-        .replace('secret = ""', 'secret = "x"'),
+        .replace('\nsecret = ""', '\nsecret = "x"'),
         encoding="utf-8",
     )  # fmt: skip
     desk = str(ROOT / "etc" / "desk.toml")

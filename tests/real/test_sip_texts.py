@@ -172,9 +172,11 @@ async def test_texts_that_come_while_we_are_dead_are_there_afterwards(desk: Desk
     await until(lambda: desk.lines() == lines + 50)
     assert len(desk.inbox.texts) == 1
     async with desk.running():
-        await until(lambda: len(desk.inbox.texts) >= 51)
+        await until(lambda: len({text.id for text in desk.inbox.texts}) >= 51)
         await asyncio.sleep(0.2)
-    assert counted(desk.inbox.heard()) == counted([(WANG, "before"), *texts])
+    # What was read just before the end is read again: its id is the same.
+    heard = {text.id: (text.sender, text.text) for text in desk.inbox.texts}
+    assert counted(list(heard.values())) == counted([(WANG, "before"), *texts])
 
 
 async def test_the_pbx_may_be_killed_between_two_texts(desk: Desk, gsm: Gsm, lab: Lab) -> None:

@@ -140,6 +140,7 @@ async def test_a_text_becomes_a_ticket_and_goes_its_whole_way_by_text(tmp_path: 
         await eventually(in_progress, within_s=10)
         await here.hears(ZHANG, "已接手")
         assert await here.write(WANG, f"解决 {number}", "done") == 200
+        await here.hears(ZHANG, "已处理完毕")
         contacts = (await here.api("/contacts?medium=text"))["items"]
         assert {each["ticket"] for each in contacts} == {number}
         assert await here.write(ZHANG, "解决", "ok") == 200
