@@ -17,7 +17,7 @@ from contactd.tickets.contact import Blob, Contact, File, Filed, Medium, Source
 
 log = get_logger()
 
-LONGEST_TEXT: Final = 10_000  # characters; 255 segments of a text are 17,085 at most
+LONGEST_TEXT: Final = 40_000  # characters; 255 segments of 153 are 39,015
 ATTACHMENT: Final = "attachment"
 WAIT_FOR_PARTS: Final = timedelta(minutes=10)
 GAP: Final = " […] "

@@ -262,7 +262,9 @@ class Sending:
         if found.trace is Trace.NEVER:
             await self._texts.taken_back(ref)
         elif found.trace is Trace.SENT:
-            await self._texts.handed(ref, text.gateway, found.message_id)
+            delivery, error = await self._texts.handed(ref, text.gateway, found.message_id)
+            if delivery:
+                await self._receiving.tell(ref, Delivery(delivery), error)
         return found.trace
 
     async def stop(self, refs: Collection[str]) -> None:

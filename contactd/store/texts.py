@@ -318,14 +318,21 @@ class Texts:
         span = {"since": since, "before": before}
         async with self._database.reading() as connection:
             rows = (await connection.execute(_UNFINISHED, span)).mappings().all()
-        sets: dict[tuple[Any, ...], dict[int, RowMapping]] = {}
-        for row in rows:
-            key = (row["gateway"], row["sender"], row["recipient"], row["reference"], row["total"])
-            sets.setdefault((*key, row["series"]), {})[row["number"]] = row
+            found = {}
+            for row in rows:
+                part = StoredPart(**{name: row[name] for name in StoredPart.__slots__})
+                found[*_names(part).values(), row["series"]] = part
+            sets = []
+            for (*_, series), part in found.items():
+                # All of it: others may have come before this time, or after it.
+                all_parts = (await connection.execute(_PARTS, _names(part))).mappings().all()
+                sets.append([each for each in all_parts if each["series"] == series])
         return [
-            _partial(list(held.values()))
-            for held in sets.values()
-            if len(held) < next(iter(held.values()))["total"]
+            _partial(held)
+            for held in sets
+            if len(held) < held[0]["total"]
+            and max(each["received_at"] for each in held) < before
+            and not any(each["given_up"] for each in held)
         ]
 
     async def give_up(self, text: PartialText) -> None:

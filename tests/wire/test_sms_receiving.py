@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -123,6 +124,20 @@ async def test_a_text_of_which_a_part_never_comes_is_filed_with_a_gap(
     assert await heard(database) == ["完整", f"一{GAP}三"]
     await bring(receiving, second)  # after all: nothing of it is lost
     assert await heard(database) == ["完整", f"一{GAP}三", "一二三"]
+
+
+async def test_a_part_that_comes_late_is_no_gap_in_the_text(
+    receiving: Receiving, database: Database, clock: FakeClock
+) -> None:
+    began, (first, second) = clock.now(), parts(["一", "二"], clock)
+    await bring(receiving, first)
+    clock.advance(8 * MINUTE)
+    await bring(receiving, replace(second, received_at=clock.now()))
+    for since in (began + 4 * MINUTE, began):  # a time may hold one of them only
+        for _ in range(4):
+            clock.advance(3 * MINUTE)
+            await receiving.file_unfinished(since, clock.now())
+    assert await heard(database) == ["一二"]
 
 
 async def test_parts_are_forgotten_after_days_and_texts_are_not(

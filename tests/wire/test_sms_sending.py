@@ -344,6 +344,18 @@ async def test_a_report_that_comes_before_the_answer_is_not_lost(office: Office)
     assert stored.delivery == "delivered"
 
 
+async def test_a_report_that_waited_for_a_text_to_be_looked_up_is_not_lost(
+    office: Office,
+) -> None:
+    office.gateways["one"].failures = [SendUnknown("no answer")]
+    with pytest.raises(SendUnknown):
+        await office.send()
+    await office.receiving.reported("one", Report(delivery=Delivery.DELIVERED, message_id="x-7"))
+    office.gateways["one"].found = Found(trace=Trace.SENT, message_id="x-7")
+    assert await office.sending.find("n-1") is Trace.SENT
+    assert office.outcomes == [("n-1", SendState.DELIVERED)]
+
+
 async def test_reports_in_any_order_end_with_the_last_state(office: Office) -> None:
     await office.send()
     for delivery in (Delivery.DELIVERED, Delivery.SENT, Delivery.FAILED, Delivery.DELIVERED):
