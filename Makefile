@@ -37,6 +37,7 @@ nightly: setup ## 100,000 random histories of clocks; the chaos test with more c
 	@CONTACTD_HISTORIES=100000 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --timeout 14400 \
 		tests/unit/test_clock_histories.py tests/unit/test_stored_clocks.py
 	@CONTACTD_CHAOS_CALLS=1000 CONTACTD_CHAOS_SEEDS=5 $(PY) -m pytest -q tests/real/test_nothing_is_lost.py
+	@CONTACTD_CONTRACT_EXAMPLES=300 $(PY) -m pytest -q tests/wire/test_api_contract.py
 	@CONTACTD_CRASH_SEEDS=20000 $(PY) -m pytest -q --timeout 3600 tests/stories/test_crashes_relay.py tests/stories/test_crashes_notifiers.py
 
 bench: setup ## figures against the bare thing; ONLY=name runs one

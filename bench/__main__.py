@@ -1,9 +1,9 @@
 """`python -m bench [--only NAME]`: measures, prints a table, keeps it in docs/performance.md.
 
 NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`, `timers`,
-`pages`, `rota`, `explain`, `mail_accept`, `mail_tickets`, `texts`) or one figure of it
-(`ring_p99`). The figures also go to bench/out/latest.json; those that were not measured now stay as
-they were.
+`pages`, `rota`, `explain`, `mail_accept`, `mail_tickets`, `texts`, `viewers`, `tickets_million`,
+`remote`) or one figure of it (`ring_p99`). The figures also go to bench/out/latest.json; those that
+were not measured now stay as they were.
 """
 
 import argparse
@@ -28,11 +28,15 @@ from bench import (
     manager,
     pages,
     records,
+    remote_cut,
+    remote_relay,
     rota,
     texts,
     texts_memory,
     texts_smpp,
+    tickets_million,
     timers,
+    viewers,
 )
 from bench.figures import Figure, Judged, markdown, plain
 from contactd.lab.asterisk import LabError
@@ -68,7 +72,29 @@ MEASUREMENTS: Final[Mapping[tuple[str, ...], Callable[[], Awaitable[Sequence[Fig
     ): mail_tickets.measure,
     ("texts_webhooks",): texts.webhooks,
     ("texts_smpp_in", "texts_smpp_out"): texts_smpp.measure,
+    (
+        "viewers_p50",
+        "viewers_p99",
+        "viewers_cpu",
+        "viewers_memory",
+        "viewers_bytes",
+        "viewers_first_view",
+    ): viewers.measure,
     tuple(f"texts_memory_{name}" for name in texts_memory.GATEWAYS): texts_memory.measure,
+    tuple(
+        f"tickets_million_{database}_{area}"
+        for database in ("sqlite", "postgresql")
+        for area in ("search", "list", "page")
+    ): tickets_million.measure,
+    (
+        "remote_relay",
+        "remote_relay_plain",
+        "remote_sessions_p50",
+        "remote_sessions_p99",
+        "remote_memory",
+        "remote_stopped_p95",
+    ): remote_relay.measure,
+    ("remote_cut_p95", "remote_told_p95"): remote_cut.measure,
 }
 ORDER: Final = [name for names in MEASUREMENTS for name in names]
 

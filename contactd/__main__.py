@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from getpass import getpass
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -81,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     load = command("load", "load sites, people and the rota; safe to repeat", _load)
     load.add_argument("file", type=Path, help="a file of the form of etc/desk.toml")
 
+    desk = commands.add_parser("desk", help="the desk file as it is edited").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    export = desk.add_parser("export", help="print the desk file that holds")
+    export.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
+    export.set_defaults(run=_desk_export)
+
     token = commands.add_parser("token", help="tokens for the API").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
@@ -91,22 +98,35 @@ def _parser() -> argparse.ArgumentParser:
         dest="action", required=True, metavar="ACTION"
     )
     add = user.add_parser("add", help="add a user; the password is read from standard input")
+    users = user.add_parser("list", help="print all users by name, and what they may do")
+    reset = user.add_parser("reset-factor", help="ask a user for no code, whose telephone is lost")
     remove = user.add_parser("remove", help="remove a user, who is logged out at once")
     for sub, run in (
         (create, _token_create),
         (listing, _token_list),
         (revoke, _token_revoke),
         (add, _user_add),
+        (users, _user_list),
+        (reset, _user_reset),
         (remove, _user_remove),
     ):
         sub.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
-        if sub is not listing:
+        if sub not in (listing, users):
             sub.add_argument("--name", required=True)
         if sub in (create, add):
             roles = Role if sub is create else PEOPLES_ROLES
             choices = [role.value for role in Role if role in roles]
             sub.add_argument("--role", required=True, choices=choices)
+            sub.add_argument(
+                "--site", action="append", metavar="KEY",
+                help="only tickets of this site; may be repeated (default: all sites)",
+            )  # fmt: skip
         sub.set_defaults(run=run)
+
+    create.add_argument(
+        "--expires", type=_length, metavar="DAYSd", help="useless after so long, e.g. 90d"
+    )
+    add.add_argument("--engineer", metavar="KEY", help="the engineer of the desk file they are")
 
     ledger = command("ledger", "compare a day's calls in the PBX with the tickets", _ledger)
     ledger.add_argument("--day", type=date.fromisoformat, help="YYYY-MM-DD (default: today)")
@@ -136,6 +156,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--check", action="store_true", help="assert what happened, then exit")
     demo.add_argument("--keep", action="store_true", help="keep the folder with data and logs")
     return parser
+
+
+def _length(text: str) -> timedelta:
+    """Return how long a token works: 90d, 12h."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or unit not in "dh" or not 0 < int(number) < 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days or hours, e.g. 90d")
+    return timedelta(days=int(number)) if unit == "d" else timedelta(hours=int(number))
 
 
 def _indented(error: Exception) -> str:
@@ -169,10 +197,18 @@ async def _load(settings: Settings, arguments: argparse.Namespace) -> int:
     return await commands.load(settings, arguments.file)
 
 
+async def _desk_export(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.export_desk(settings)
+
+
 async def _token_create(settings: Settings, arguments: argparse.Namespace) -> int:
     from contactd import commands
 
-    return await commands.create_token(settings, arguments.name, arguments.role)
+    return await commands.create_token(
+        settings, arguments.name, arguments.role, arguments.site or (), arguments.expires
+    )
 
 
 async def _token_list(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -191,7 +227,21 @@ async def _user_add(settings: Settings, arguments: argparse.Namespace) -> int:
     from contactd import commands
 
     password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-    return await commands.add_user(settings, arguments.name, arguments.role, password)
+    return await commands.add_user(
+        settings, arguments.name, arguments.role, password, arguments.site, arguments.engineer
+    )
+
+
+async def _user_list(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.list_users(settings)
+
+
+async def _user_reset(settings: Settings, arguments: argparse.Namespace) -> int:
+    from contactd import commands
+
+    return await commands.reset_factor(settings, arguments.name)
 
 
 async def _user_remove(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -225,7 +275,7 @@ async def _letter(settings: Settings, arguments: argparse.Namespace) -> int:
     from contactd import commands
 
     reason = Reason(arguments.reason)
-    return commands.letter(settings, reason, arguments.language, as_html=arguments.html)
+    return await commands.letter(settings, reason, arguments.language, as_html=arguments.html)
 
 
 async def _calendar_import(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,22 +19,32 @@ from contactd import log as logging
 from contactd.board import DeskBoard
 from contactd.calendar_feeds import CalendarFeeds
 from contactd.clock import Clock, SystemClock
-from contactd.core import core, policy
+from contactd.core import Core, core, policy
+from contactd.deskcalls import Clicks, DeskCalls
 from contactd.errors import ConfigurationError
-from contactd.httpd import Httpd
+from contactd.httpd import Httpd, Route
 from contactd.log import get_logger
 from contactd.mail.acting import Acting
 from contactd.mail.dkim_sign import signer
 from contactd.mail.ledger import SPOOL, spool_reader
+from contactd.mail.letterbook import Letterbook
 from contactd.mail.listeners import Listener
 from contactd.mail.outgoing import Letterhead, Mails
 from contactd.mail.receiving import Receiving
 from contactd.mail.scanning import Scanning
-from contactd.mail.templates import read_letters
+from contactd.mail.templates import Letters
 from contactd.mail.workers import Parsers
 from contactd.metrics import LOOP_LAG
-from contactd.routing import deskfile
+from contactd.remote import fbs, picture, turn
+from contactd.remote.admissions import Admissions
+from contactd.remote.broker import Broker
+from contactd.remote.inviting import Inviting
+from contactd.remote.package import helper_for
+from contactd.remote.repeater import Repeater
+from contactd.remote.sockets import Sockets
+from contactd.routing.follow_up import FollowUp
 from contactd.routing.notify import Notifier
+from contactd.routing.words import Setting, letter
 from contactd.service import Health, Service
 from contactd.settings import Settings
 from contactd.signals import Signals, Topic
@@ -42,19 +53,33 @@ from contactd.sms.gateways import Site, ways
 from contactd.sms.receiving import Receiving as TextReceiving
 from contactd.sms.sending import Sending
 from contactd.sms.sip import SendAction
-from contactd.store import cursors, desk
+from contactd.store import cursors
 from contactd.store.accounts import Accounts
+from contactd.store.acts import Acts
+from contactd.store.attempts import Attempts
 from contactd.store.blobs import Blobs
+from contactd.store.boardviews import BoardViews
 from contactd.store.calls import Calls
+from contactd.store.callviews import CallViews
+from contactd.store.deskversions import DeskVersions, read_source
 from contactd.store.duty import DutyKeeper, LastDuties
+from contactd.store.dutyrequests import DutyRequests
 from contactd.store.engine import Database, upgrade
 from contactd.store.holidays import CalendarWatch
 from contactd.store.keys import Keys
 from contactd.store.ledger import Ledger
+from contactd.store.lists import REMEMBER_S, Lists
 from contactd.store.mails import Mails as MailStore
 from contactd.store.outbox import Handlers, Relay
+from contactd.store.portal import Portal
+from contactd.store.remote import RemoteSessions
+from contactd.store.search import SearchIndex
 from contactd.store.texts import Texts as TextStore
+from contactd.store.ticketviews import TicketViews
 from contactd.store.views import Views
+from contactd.store.webhooks import Webhooks
+from contactd.telephony.dialling import Dialling, Limits
+from contactd.telephony.helplink import HelpLink
 from contactd.telephony.intake import Intake
 from contactd.telephony.ivr import Ivr
 from contactd.telephony.pbx import Pbx, Shared
@@ -62,12 +87,46 @@ from contactd.telephony.recordings import Recordings
 from contactd.telephony.service import Telephony
 from contactd.telephony.voice import Voice
 from contactd.tickets.contact import Contact, Filed, Medium
-from contactd.tickets.events import CallEnded, MailDue, TextDue
-from contactd.web import api, login, maillinks, mailpage, status, textpage, ticketpage
+from contactd.tickets.events import CallEnded, CodeDue, MailDue, RemoteDue, TextDue, TicketDue
+from contactd.tickets.journal import REQUESTER
+from contactd.web import (
+    access,
+    account,
+    adminpage,
+    admintexts,
+    api,
+    dutypage,
+    listpage,
+    login,
+    maillinks,
+    mailpage,
+    peoplepage,
+    remotepage,
+    replaypage,
+    sharepage,
+    status,
+    textpage,
+    ticketacts,
+    ticketfiles,
+    ticketpage,
+    usersadmin,
+)
 from contactd.web import feeds as calendars
+from contactd.web.actions import Mails as ApiMails
+from contactd.web.api_calls import CallsApi
+from contactd.web.api_remote import RemoteApi
+from contactd.web.callspage import CallsPage
+from contactd.web.deskchanges import DeskChanges
+from contactd.web.desklive import DeskLive
+from contactd.web.hooks import Guard, Hooks
 from contactd.web.i18n import Language
 from contactd.web.live import Live
 from contactd.web.pages import Pages, static_routes
+from contactd.web.portal import Help
+from contactd.web.portal import routes as portal_routes
+from contactd.web.portalaccess import Codes, Door
+from contactd.web.portalforms import Intake as PortalIntake
+from contactd.web.sharepage import SharePage
 from contactd.web.writing import TextPreview, Writing
 
 log = get_logger()
@@ -160,21 +219,21 @@ class LoopWatch:
 
 
 class DeskFile:
-    """Loads the desk file, if one is configured, once the database is open."""
+    """Loads the desk file, if one is configured and has changed, once the database is open."""
 
     name = "desk-file"
 
-    def __init__(self, path: Path | None, database: Database, signals: Signals) -> None:
+    def __init__(self, path: Path | None, versions: DeskVersions, signals: Signals) -> None:
         # Read before any socket opens: its errors are the configuration's.
-        self._desk = deskfile.read(path) if path is not None else None
-        self._database = database
+        self._source = read_source(path) if path is not None else None
+        self._versions = versions
         self._signals = signals
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        if self._desk is not None:
-            loaded = await desk.load_desk(self._database, self._desk, SystemClock())
-            if loaded.changed:
+        if self._source is not None:
+            loaded = await self._versions.take_file(self._source, only_if_new=True)
+            if loaded is not None and loaded.changed:
                 self._signals.raise_(Topic.ROSTER)
         yield
 
@@ -191,7 +250,9 @@ def build(settings: Settings) -> list[Service]:
     clock = SystemClock()
     signals = Signals()
     database = Database(settings.database_url, clock=clock)
-    desk_file = DeskFile(settings.database.desk_file, database, signals)
+    versions = DeskVersions(database, clock)
+    desk_file = DeskFile(settings.database.desk_file, versions, signals)
+    letterbook = Letterbook(versions, settings.mail.letters_file, service=settings.service.name)
     duties = LastDuties(database, clock)
 
     notifiers: dict[Medium, Notifier] = {}
@@ -218,17 +279,8 @@ def build(settings: Settings) -> list[Service]:
         zone=settings.service.zone,
     )
     pbxs = [Pbx(pbx, settings.hotline, shared) for pbx in settings.pbx]
-    ivr = Ivr(
-        tickets=tickets,
-        intake=intake,
-        page_answer=follow_up.answer,
-        confirm_answer=follow_up.confirm,
-        clock=clock,
-        default_queue=settings.hotline.default_queue,
-    )
-    telephony = Telephony(agi=settings.agi, ivr=ivr, pbxs=pbxs)
     keys, mail_store = Keys(database, clock), MailStore(database, clock)
-    head = _letterhead(settings, keys, mail_store)
+    head = _letterhead(settings, keys, mail_store, letterbook.letters)
     blobs = Blobs(settings.service.data_dir / "blobs")
     text_store = TextStore(database, clock)
     receiving = TextReceiving(
@@ -279,8 +331,30 @@ def build(settings: Settings) -> list[Service]:
         messages=follow_up,
         country=policy(settings).home_country,
     )
+    portal = Portal(database, clock, signals.raise_)
+    remote = RemoteSessions(database, clock, keys.signing, signals.raise_, settings.remote)
+    inviting = Inviting(
+        sessions=remote, messages=follow_up, public_url=settings.http.public_url, clock=clock,
+        has=notifiers.keys,
+    )  # fmt: skip
+    help_link = HelpLink(inviting, clock, country=policy(settings).home_country)
+    ivr = Ivr(
+        tickets=tickets,
+        intake=intake,
+        page_answer=follow_up.answer,
+        confirm_answer=follow_up.confirm,
+        clock=clock,
+        default_queue=settings.hotline.default_queue,
+        help_link=help_link if settings.remote.enabled else None,
+    )
+    telephony = Telephony(agi=settings.agi, ivr=ivr, pbxs=pbxs)
+    hook_guard = Guard(networks=[ip_network(each) for each in settings.webhooks.networks])
+    hooks = Hooks(Webhooks(database, clock), clock, hook_guard)
     handlers: Handlers = {
         **parts.handlers,
+        TicketDue: remote.and_then(hooks.and_then(follow_up.ticket_due)),
+        RemoteDue: remote.due,
+        CodeDue: Codes(portal=portal, say=follow_up.say, key=keys.signing).due,
         CallEnded: call_ended,
         MailDue: acting.mail_due,
         TextDue: text_acting.text_due,
@@ -321,15 +395,70 @@ def build(settings: Settings) -> list[Service]:
 
     zone = ZoneInfo(settings.service.zone)
     views = Views(database, clock)
-    accounts = Accounts(database, clock)
+    accounts, guard = Accounts(database, clock), Attempts(database, clock)
+    acts = Acts(database, clock)
     pages = Pages(
-        name=settings.service.name, zone=zone, language=Language(settings.service.language)
+        name=settings.service.name,
+        zone=zone,
+        language=Language(settings.service.language),
+        cache=settings.service.data_dir / "cache" / "templates",
     )
     keeper = DutyKeeper(database, clock, settings.service.zone)
     calendar = CalendarWatch(parts.terms, clock, zone=settings.service.zone)
     feeds = CalendarFeeds(database, clock, zone=settings.service.zone, signals=signals)
+    index = SearchIndex(database, clock, signals)
+    admissions = Admissions(clock)
+    broker = Broker(
+        sessions=remote,
+        signals=signals,
+        clock=clock,
+        settings=settings.remote,
+        service=settings.service.name,
+        folder=settings.service.data_dir / "remote",
+        put=blobs.put,
+        make_filter=picture.make_filter,
+        make_recorder=picture.make_recorder,
+        ice=lambda session: turn.ice_servers(settings.remote, session, clock.now()),
+    )
+    calls_in = [Repeater(broker, clock, settings.remote)] if _has_repeater(settings) else []
+    remote_sockets = Sockets(
+        broker=broker,
+        admissions=admissions,
+        clock=clock,
+        public_url=settings.http.public_url,
+        acting=access.ACTING,
+        looking=access.DECIDING,
+        sees=access.sees,
+    )
+    share = SharePage(
+        pages=pages,
+        sessions=remote,
+        admit=lambda session: admissions.give(session, REQUESTER, "share"),
+        cut=broker.stop,
+        blobs=blobs,
+        helper=helper_for,
+        settings=settings.remote,
+        public_url=settings.http.public_url,
+        service=settings.service.name,
+        hotline=settings.portal.hotline,
+        clock=clock,
+        zone=settings.service.zone,
+    )
+
+    async def invite_here(number: str, language: str) -> str:
+        made = await remote.invite(number, actor=REQUESTER, language=language, medium="web")
+        return f"{sharepage.PATH}/{made.code}"
+
+    remote_api = RemoteApi(sessions=remote, invites=inviting, cut=broker.end)
+    remote_panel = remotepage.Panel(
+        sessions=remote, more=TicketViews(database, clock), invites=inviting
+    )
+    desk_live, desk_routes, calls_api = _workbench(
+        settings, pbxs, shared, telephony=telephony, pages=pages, views=views, database=database
+    )
     watched: list[Service] = [
         database, *redis, keeper, calendar, feeds, relay, telephony, *intake_of_mail, sending,
+        index, hooks, desk_live, broker, *calls_in,
     ]  # fmt: skip
     mails = [each for each in notifiers.values() if isinstance(each, Mails)]
 
@@ -337,16 +466,18 @@ def build(settings: Settings) -> list[Service]:
         services = [item for part in (*watched, live, httpd) for item in part.health()]
         return [*services, *(item for mail in mails for item in mail.health())]
 
+    board = DeskBoard(
+        views=views,
+        counts=BoardViews(database, settings.service.zone),
+        telephony=telephony,
+        duties=duties,
+        clock=clock,
+        zone=settings.service.zone,
+    )
     live = Live(
-        board=DeskBoard(
-            views=views,
-            telephony=telephony,
-            duties=duties,
-            clock=clock,
-            zone=settings.service.zone,
-        ),
+        board=board,
         health=health,
-        draw=status.Status(pages).draw,
+        draw=status.Status(pages, settings.service.zone).draw,
         signals=signals,
         clock=clock,
         max_streams=settings.http.max_streams,
@@ -355,15 +486,67 @@ def build(settings: Settings) -> list[Service]:
         settings.http,
         routes=[
             *status.routes(settings.http, pages=pages, live=live, health=health),
-            *login.routes(pages, accounts, clock),
-            *ticketpage.routes(
-                ticketpage.TicketPage(
+            *login.routes(
+                login.Login(
+                    pages=pages,
+                    logins=accounts,
+                    guard=guard,
+                    acts=acts,
+                    clock=clock,
+                    key=keys.signing,
+                    provider=_provider(settings, clock),
+                )
+            ),
+            *account.routes(
+                account.AccountPage(
+                    pages=pages,
+                    accounts=accounts,
+                    guard=guard,
+                    sites=views,
+                    clock=clock,
+                    service=settings.service.name,
+                    public_url=settings.http.public_url,
+                )
+            ),
+            *usersadmin.routes(
+                usersadmin.UsersPage(pages=pages, accounts=accounts, sites=views, clock=clock),
+                usersadmin.ActsPage(
+                    pages=pages, acts=acts, clock=clock, zone=settings.service.zone
+                ),
+            ),
+            *_ticket_routes(
+                settings,
+                parts,
+                pages=pages,
+                database=database,
+                views=views,
+                blobs=blobs,
+                clock=clock,
+                writing=writing,
+                panel=remote_panel,
+            ),
+            *remotepage.routes(
+                remotepage.RemotePages(
                     pages=pages,
                     views=views,
-                    terms=parts.terms,
+                    sessions=remote,
+                    panel=remote_panel,
+                    admits=admissions,
+                    cut=broker.end,
+                    blobs=blobs,
+                    settings=settings.remote,
                     clock=clock,
                     zone=settings.service.zone,
-                    writing=writing,
+                )
+            ),
+            *listpage.routes(
+                listpage.ListHandlers(
+                    pages=pages,
+                    lists=Lists(database, clock, remember_s=REMEMBER_S),
+                    views=views,
+                    clock=clock,
+                    zone=settings.service.zone,
+                    progress=lambda: index.progress,
                 )
             ),
             *textpage.routes(
@@ -379,8 +562,48 @@ def build(settings: Settings) -> list[Service]:
             *maillinks.routes(
                 maillinks.MailLinks(pages=pages, answering=follow_up, key=keys.signing, clock=clock)
             ),
+            *portal_routes(
+                Help(
+                    pages=pages,
+                    settings=settings.portal,
+                    door=Door(
+                        portal=portal, settings=settings.portal, key=keys.signing, clock=clock
+                    ),
+                    intake=PortalIntake(portal=portal, blobs=blobs, settings=settings.portal),
+                    portal=portal,
+                    views=views,
+                    tickets=tickets,
+                    blobs=blobs,
+                    terms=parts.terms,
+                    clock=clock,
+                    zone=settings.service.zone,
+                    texts=bool(settings.sms.gateways),
+                    invite=invite_here if settings.remote.enabled else None,
+                )
+            ),
+            *replaypage.routes(
+                replaypage.ReplayPage(
+                    pages=pages,
+                    sessions=remote,
+                    blobs=blobs,
+                    length_ms=fbs.length_ms,
+                    clock=clock,
+                    zone=settings.service.zone,
+                )
+            ),
+            *sharepage.routes(share),
+            *_administration(
+                settings,
+                pages,
+                database,
+                clock,
+                letterbook,
+                DeskChanges(database, versions, clock, signals),
+            ),
             *mailpage.routes(mailpage.MailPage(mails=views)),
             *sending.routes(),
+            *desk_routes,
+            *remote_sockets.routes(),
             *calendars.routes(
                 calendars.Calendars(
                     database=database,
@@ -401,20 +624,120 @@ def build(settings: Settings) -> list[Service]:
                     clock=clock,
                     zone=settings.service.zone,
                     terms=parts.terms,
+                    database=database,
+                    signals=signals,
                     writing=writing,
+                    mails=_mails(settings, follow_up),
+                    accounts=accounts,
+                    changes=DeskChanges(database, versions, clock, signals),
+                    guard=hook_guard,
+                    extra=[*calls_api.endpoints(), *remote_api.endpoints()],
+                    limits=api.Limits(
+                        requests_per_minute=settings.api.requests_per_minute,
+                        upload_bytes=settings.api.max_upload_bytes,
+                    ),
                 )
             ),
         ],
         accounts=accounts,
         static=static_routes(),
         page=pages.problem,
-        on_stop=[live.end_streams],
+        on_stop=[live.end_streams, desk_live.end_streams, broker.end_streams],
         drain_s=min(settings.service.drain_s / 2, 5.0),
     )
     return [
-        database, desk_file, *redis, keeper, calendar, feeds, sending, relay, telephony,
-        *intake_of_mail, live, LoopWatch(), httpd,
+        database, desk_file, letterbook, *redis, keeper, calendar, feeds, sending, relay, telephony,
+        *intake_of_mail, index, board, live, desk_live, hooks, broker, *calls_in,
+        LoopWatch(),
+        httpd,
     ]  # fmt: skip
+
+
+def _workbench(  # noqa: PLR0913 - the composition root's words
+    settings: Settings,
+    pbxs: Sequence[Pbx],
+    shared: Shared,
+    *,
+    telephony: Telephony,
+    pages: Pages,
+    views: Views,
+    database: Database,
+) -> tuple[DeskLive, list[Route], CallsApi]:
+    """Return what keeps the workbench's pages live, and the pages and end points of calls."""
+    clock, hotline, found = shared.clock, settings.hotline, CallViews(database)
+    look = DeskCalls(telephony, shared.calling, clock)
+    dialling = Dialling(
+        place=shared.tickets.place_call,
+        lines=pbxs,
+        duties=shared.duties,
+        calling=shared.calling,
+        limits=Limits(per_hour=hotline.calls_per_hour, prefixes=hotline.call_prefixes),
+        clock=clock,
+        signals=shared.signals,
+    )
+    desk_live = DeskLive(
+        pages=pages,
+        look=look,
+        reads=found,
+        sites=views.sites,
+        signals=shared.signals,
+        clock=clock,
+        max_streams=settings.http.max_streams,
+    )
+    calls = CallsPage(
+        pages=pages,
+        look=look,
+        reads=found,
+        sites=views.sites,
+        names=views.names,
+        call=Clicks(dialling),
+        clock=clock,
+    )
+    calls_api = CallsApi(look=look, reads=found, call=Clicks(dialling))
+    return desk_live, [*desk_live.routes(), *calls.routes()], calls_api
+
+
+def _ticket_routes(  # noqa: PLR0913 - the composition root's words
+    settings: Settings,
+    parts: Core,
+    *,
+    pages: Pages,
+    database: Database,
+    views: Views,
+    blobs: Blobs,
+    clock: Clock,
+    writing: Writing | None,
+    panel: remotepage.Panel,
+) -> list[Route]:
+    """Return the pages of tickets and of the people whose they are."""
+    more, zone = TicketViews(database, clock), settings.service.zone
+    page = ticketpage.TicketPage(
+        pages=pages,
+        views=views,
+        more=more,
+        terms=parts.terms,
+        clock=clock,
+        zone=zone,
+        writing=writing,
+        has_mail=bool(settings.mail.host),
+        has_pbx=bool(settings.pbx),
+        panel=panel.standing if settings.remote.enabled else None,
+    )
+    acts = ticketacts.TicketActs(
+        page=page, tickets=parts.tickets, writes=parts.follow_up, service=settings.service.name
+    )
+    people = peoplepage.PeoplePage(
+        pages=pages, views=views, more=more, tickets=parts.tickets, clock=clock, zone=zone
+    )
+    return [
+        *ticketpage.routes(page),
+        *ticketacts.routes(acts),
+        *remotepage.invite_routes(remotepage.Inviting(page=page, invites=panel.invites)),
+        *peoplepage.routes(people),
+        *ticketfiles.routes(
+            ticketfiles.TicketFiles(more=more, blobs=blobs, acts=Acts(database, clock))
+        ),
+    ]
 
 
 def _mail_intake(  # noqa: PLR0913 - the composition root's words
@@ -466,18 +789,89 @@ def _mail_intake(  # noqa: PLR0913 - the composition root's words
     return [receiving, listener]
 
 
-def _letterhead(settings: Settings, keys: Keys, mails: MailStore) -> Letterhead:
+def _provider(settings: Settings, clock: Clock) -> login.Provider | None:
+    """Return where else people log in, if anywhere.
+
+    Raises:
+        ConfigurationError: what is said of it is not enough.
+    """
+    if not settings.oidc.issuer:
+        return None
+    from contactd.web.oidc import Provider
+
+    return Provider(settings.oidc, public_url=settings.http.public_url, clock=clock)
+
+
+def _administration(  # noqa: PLR0913 - the composition root's words
+    settings: Settings,
+    pages: Pages,
+    database: Database,
+    clock: Clock,
+    letterbook: Letterbook,
+    changes: DeskChanges,
+) -> Iterable[Route]:
+    """Return the pages on which the desk file, its rota and the words of mails are edited."""
+    zone, requests = settings.service.zone, DutyRequests(database, clock)
+    yield from adminpage.routes(
+        adminpage.AdminPage(pages=pages, changes=changes, requests=requests, clock=clock, zone=zone)
+    )
+    yield from dutypage.routes(
+        dutypage.DutyPage(
+            pages=pages,
+            changes=changes,
+            requests=requests,
+            database=database,
+            clock=clock,
+            zone=zone,
+            public_url=settings.http.public_url,
+        )
+    )
+    yield from admintexts.routes(
+        admintexts.AdminTexts(
+            pages=pages,
+            letters=letterbook,
+            database=database,
+            clock=clock,
+            prompts=Path(__file__).parent.parent / "etc" / "prompts.toml",
+            sounds=settings.hotline.sounds_dir,
+            settings=tuple(
+                (f"sms.{name}.signature", getattr(settings.sms, name).signature)
+                for name in settings.sms.gateways
+            ),
+        )
+    )
+
+
+def _has_repeater(settings: Settings) -> bool:
+    return settings.remote.enabled and settings.remote.repeater_port > 0
+
+
+def _mails(settings: Settings, follow_up: FollowUp) -> ApiMails | None:
+    """Return what the API writes mails with, None if nobody can be sent one."""
+    if not settings.mail.host:
+        return None
+
+    async def preview(number: str, words: str, subject: str) -> tuple[str, str, str]:
+        found = await follow_up.draft(number, words, Medium.MAIL, subject)
+        written = letter(found, Setting(service=settings.service.name, can_reply=True))
+        return found.address, written.subject, written.text
+
+    return ApiMails(preview=preview, writes=follow_up)
+
+
+def _letterhead(settings: Settings, keys: Keys, mails: MailStore, letters: Letters) -> Letterhead:
     """Return what our mails have beside their words.
 
     Raises:
-        ConfigurationError: the words or the key for signatures cannot be used.
+        ConfigurationError: the key for signatures cannot be used.
     """
     mail, mailboxes = settings.mail, settings.smtp.mailboxes
     return Letterhead(
         key=keys.signing,
         mailbox=mailboxes[0] if mailboxes else "",
         public_url=settings.http.public_url,
-        letters=read_letters(mail.letters_file),
+        portal_days=settings.portal.link_days if settings.portal.enabled else 0,
+        letters=letters,
         thread_of=mails.thread,
         sign=signer(
             selector=mail.dkim_selector, domain=mail.dkim_domain, key_file=mail.dkim_key_file

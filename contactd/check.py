@@ -23,13 +23,14 @@ from contactd import log as logging
 from contactd.clock import SystemClock
 from contactd.errors import ConfigurationError, ContactdError, TemporaryFailure
 from contactd.mail.outgoing import Mails
-from contactd.routing import deskfile, rota
+from contactd.routing import rota
 from contactd.routing.plan import Holidays, Plan
 from contactd.service import HealthState
 from contactd.settings import PbxSettings, Settings, SmtpSettings
 from contactd.sms.gateway import Incoming, Part, Report
 from contactd.sms.gateways import GATEWAYS, Site
 from contactd.store import duty
+from contactd.store.deskversions import DeskVersions, read_source
 from contactd.store.engine import REVISION, Database
 from contactd.telephony.ami import Ami, ami_settings
 from contactd.telephony.ledger import hotline_calls
@@ -161,11 +162,20 @@ async def _rota(settings: Settings) -> Sequence[Finding]:
 
 
 async def _loaded_plan(settings: Settings) -> tuple[Plan, Holidays]:
-    if settings.database.desk_file is not None:
-        desk = deskfile.read(settings.database.desk_file)
-        return desk.plan(), desk.holiday_data()
-    async with _connected(settings) as database, database.reading() as connection:
-        return await duty.plan(connection) or Plan(), await duty.holiday_data(connection)
+    """Return what the next start would have: the file, if it says something new."""
+    path = settings.database.desk_file
+    source = read_source(path) if path is not None else None
+    try:
+        async with _connected(settings) as database:
+            is_known = source and await DeskVersions(database, SystemClock()).knows(source)
+            if source is None or is_known:
+                async with database.reading() as connection:
+                    plan = await duty.plan(connection) or Plan()
+                    return plan, await duty.holiday_data(connection)
+    except ContactdError:
+        if source is None:
+            raise
+    return source.desk.plan(), source.desk.holiday_data()
 
 
 def _listener(name: str, host: str, port: int) -> Finding:

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from contactd.clock import SystemClock
-from contactd.errors import ConfigurationError, NotFound
+from contactd.errors import ConfigurationError, ContactdError, NotFound
 from contactd.mail.ledger import YOUNG, accepted, spool_reader
-from contactd.mail.templates import preview, read_letters
-from contactd.routing import clocks, deskfile, promises, rota
+from contactd.mail.templates import parse, preview, read_letters
+from contactd.routing import clocks, promises, rota
 from contactd.routing.clocks import Breached, Clock
 from contactd.routing.notify import Reason
 from contactd.routing.oncall import Duties, Duty, Site, Why, next_duties, on_duty
@@ -22,8 +22,9 @@ from contactd.routing.rota import HOLE
 from contactd.routing.terms import Terms
 from contactd.service import HealthState
 from contactd.settings import PbxSettings, Settings
-from contactd.store import desk, duty, holidays
+from contactd.store import duty, holidays
 from contactd.store.accounts import Accounts
+from contactd.store.deskversions import DeskVersions, Kind, Source, read_source
 from contactd.store.engine import Database, upgrade
 from contactd.store.ledger import Ledger, LedgerDay
 from contactd.store.terms import LastTerms
@@ -54,22 +55,41 @@ async def _accounts(settings: Settings) -> AsyncIterator[Accounts]:
 
 async def load(settings: Settings, file: Path) -> int:
     """Load sites, people and the rota; print what there is and what is wrong with the rota."""
-    read = deskfile.read(file)
+    source = read_source(file)
     async with _database(settings, migrates=True) as database:
-        loaded = await desk.load_desk(database, read, SystemClock())
+        versions = DeskVersions(database, SystemClock())
+        before = await versions.newest()
+        loaded = await versions.take_file(source)
+        assert loaded is not None  # noqa: S101 - without only_if_new it is always loaded
         problems = await duty.problems(database, SystemClock())
     print(
         f"loaded {loaded.sites} sites, {loaded.engineers} engineers, {loaded.people} people, "
         f"{loaded.rota} entries of the rota"
     )
+    if before is not None and before.source is Source.WEB and before.hash != source.hash:
+        print(f"note: it replaces version {before.number}, which was edited on the web")
     for problem in problems:
         print(f"warning: {problem}")
     return os.EX_OK
 
 
-async def create_token(settings: Settings, name: str, role: str) -> int:
+async def export_desk(settings: Settings) -> int:
+    """Print the desk file that holds, as it was loaded or edited last."""
+    async with _database(settings) as database:
+        newest = await DeskVersions(database, SystemClock()).newest()
+    if newest is None:
+        print("no desk file was loaded yet: contactd load FILE", file=sys.stderr)
+        return os.EX_CONFIG
+    print(newest.text, end="")
+    return os.EX_OK
+
+
+async def create_token(
+    settings: Settings, name: str, role: str, sites: Sequence[str], lasts: timedelta | None
+) -> int:
+    expires_at = SystemClock().now() + lasts if lasts is not None else None
     async with _accounts(settings) as accounts:
-        print(await accounts.create_token(name, Role(role)))
+        print(await accounts.create_token(name, Role(role), sites=sites, expires_at=expires_at))
     return os.EX_OK
 
 
@@ -84,16 +104,53 @@ async def list_tokens(settings: Settings) -> int:
     zone = ZoneInfo(settings.service.zone)
     async with _accounts(settings) as accounts:
         for token in await accounts.tokens():
-            revoked = f"  revoked {_clock(token.revoked_at, zone)}" if token.revoked_at else ""
-            print(f"{token.name}  {token.role}  created {_clock(token.created_at, zone)}{revoked}")
+            line = f"{token.name}  {token.role}{_where(token.sites)}"
+            line += f"  created {_clock(token.created_at, zone)}"
+            if token.expires_at is not None:
+                line += f"  expires {_clock(token.expires_at, zone)}"
+            if token.revoked_at is not None:
+                line += f"  revoked {_clock(token.revoked_at, zone)}"
+            print(line)
     return os.EX_OK
 
 
-async def add_user(settings: Settings, name: str, role: str, password: str) -> int:
+async def add_user(  # noqa: PLR0913 - the options of a command
+    settings: Settings,
+    name: str,
+    role: str,
+    password: str,
+    sites: Sequence[str] | None,
+    engineer: str | None,
+) -> int:
     async with _accounts(settings) as accounts:
-        await accounts.add_user(name, password, Role(role))
+        await accounts.add_user(name, password, Role(role), sites=sites, engineer=engineer)
     print(f"user {name} may log in as {role}")
     return os.EX_OK
+
+
+async def list_users(settings: Settings) -> int:
+    zone = ZoneInfo(settings.service.zone)
+    async with _accounts(settings) as accounts:
+        for user in await accounts.users():
+            line = f"{user.name}  {user.grant.role}{_where(user.grant.sites)}"
+            line += f"  engineer {user.grant.engineer}" if user.grant.engineer else ""
+            line += "  company account" if user.is_external else ""
+            line += "  second factor" if user.has_factor else ""
+            line += f"  created {_clock(user.created_at, zone)}"
+            line += f"  disabled {_clock(user.disabled_at, zone)}" if user.disabled_at else ""
+            print(line)
+    return os.EX_OK
+
+
+async def reset_factor(settings: Settings, name: str) -> int:
+    async with _accounts(settings) as accounts:
+        await accounts.set_factor(name, None)
+    print(f"user {name} logs in without a code")
+    return os.EX_OK
+
+
+def _where(sites: Collection[str]) -> str:
+    return f"  sites {', '.join(sorted(sites))}" if sites else ""
 
 
 async def remove_user(settings: Settings, name: str) -> int:
@@ -169,9 +226,16 @@ def _print_ledger(settled: LedgerDay, when: str = "") -> None:
 _OUTSIDE: Final = {Medium.CALL: "in the PBX's CEL", Medium.MAIL: "accepted by SMTP"}
 
 
-def letter(settings: Settings, reason: Reason, language: str, *, as_html: bool) -> int:
-    """Print a mail about a ticket that there never was, in the words that are configured."""
+async def letter(settings: Settings, reason: Reason, language: str, *, as_html: bool) -> int:
+    """Print a mail about a ticket that there never was, in the words that hold.
+
+    Those of the file are shown without a database.
+    """
     letters = read_letters(settings.mail.letters_file)
+    with suppress(ContactdError):
+        async with _database(settings) as database:
+            newest = await DeskVersions(database, SystemClock()).newest(Kind.LETTERS)
+        letters = parse(newest.text) if newest is not None else letters
     shown = preview(reason, language, letters, service=settings.service.name)
     print(shown.html if as_html else f"Subject: {shown.subject}\n\n{shown.text}")
     return os.EX_OK

@@ -32,6 +32,7 @@ NEXT_CALL_S: Final = 30.0
 # Times of the zh prompts: the notice takes 4 s and cannot be skipped, the greeting with the ticket
 # number ends at 14 s; the offer's first words are over after 5 s, then comes the ticket number.
 ENGINEER: Final = "w2-a-w11-d1-w8-h"
+AWAY: Final = "b"  # somebody speaks on it
 CALLER: Final = "w15-d1-w120-h"
 
 
@@ -127,8 +128,7 @@ async def _demo(*, check: bool, keep: bool) -> None:
 async def _three_calls(desk: DeskLab) -> list[str]:
     token = (await desk.daemon.run("token", "create", "--name", "demo", "--role", "admin")).strip()
     phones = _tier_one()
-    for number in phones:
-        await desk.network.phone(number, ENGINEER)
+    await _everybody(desk, phones, ENGINEER)
     calls: list[Leg] = []
     for story in STORIES:
         calls.append(
@@ -142,9 +142,12 @@ async def _three_calls(desk: DeskLab) -> list[str]:
             _say(f"the engineer's phone {ring.number} rings; 1 takes the call")
             await _until(lambda: _is_talking(desk, token), 40, "the engineer takes the call")
             _say("they talk")
+            # Whoever is on duty at this hour: a second one must not take the third caller.
+            await _everybody(desk, phones, AWAY)
     for call, story in zip(calls, STORIES, strict=True):
         await call.ended(90)
         _say(f"{story.caller} is gone")
+    await _everybody(desk, phones, ENGINEER)
     rings = len(desk.network.rings)
 
     async def complete() -> list[dict[str, Any]] | None:
@@ -210,6 +213,12 @@ def _tier_one() -> list[str]:
         for engineer in duties.engineers
         if engineer.key in first
     ]
+
+
+async def _everybody(desk: DeskLab, phones: list[str], script: str) -> None:
+    """Say what the engineers' phones do from now on."""
+    for number in phones:
+        await desk.network.phone(number, script)
 
 
 async def _ring(desk: DeskLab, phones: list[str], *, after: int) -> Leg:

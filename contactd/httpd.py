@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
+from contactd.compressing import StaticFile, accepts_gzip, is_worth_it, packed, read_folder
 from contactd.errors import (
     ActionNotAllowed,
     ConfigurationError,
@@ -41,11 +43,38 @@ log = get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 SESSION_COOKIE: Final = "contactd_session"
+# By TLS it has a name that no other host of the domain, and no page without TLS, can set for us.
+SECURE_SESSION_COOKIE: Final = f"__Host-{SESSION_COOKIE}"
+PORTAL_COOKIE: Final = "contactd_help"  # of a requester, who is nobody with a role
+SHARE_COOKIE: Final = "contactd_share"  # of who agreed to remote help
+SECURE_SHARE_COOKIE: Final = f"__Host-{SHARE_COOKIE}"
+COOKIES: Final = frozenset(
+    {SESSION_COOKIE, SECURE_SESSION_COOKIE, PORTAL_COOKIE, SHARE_COOKIE, SECURE_SHARE_COOKIE}
+)
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 HEAD_BYTES: Final = 8190  # a request line, and a header field; nginx and Apache take 8 KiB, too
 STALL_S: Final = 30.0  # an answer that the peer does not take for so long is given up
 DRAIN_S: Final = 5.0  # what a stop gives to requests in hand, unless told otherwise
-QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics", "/static"})  # logged as debug
+# What is asked for all the time is logged as debug.
+QUIET_ROUTES: Final = frozenset({"/livez", "/readyz", "/metrics", "/static/{name}"})
+
+PROBLEM_TYPES: Final = "urn:problem-type:contactd:"  # RFC 9457; docs/api.md lists them
+KINDS_OF_PROBLEM: Final[Mapping[int, str]] = {
+    400: "bad-request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "too-slow",
+    409: "not-allowed-now",
+    413: "too-large",
+    415: "wrong-media-type",
+    416: "no-such-range",
+    422: "refused",
+    429: "too-many-requests",
+    500: "bug",
+    503: "try-again",
+}
 
 SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
@@ -58,7 +87,7 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Permissions-Policy": "camera=(), display-capture=(self), geolocation=(), microphone=()",
     "Cache-Control": "no-store",  # pages and answers hold personal data; files say otherwise
 }
 
@@ -71,6 +100,16 @@ class Identity(Protocol):
 
     @property
     def role(self) -> Role: ...
+
+    @property
+    def sites(self) -> frozenset[str]:
+        """The sites whose tickets they see; empty: all."""
+        ...
+
+    @property
+    def engineer(self) -> str:
+        """The key of the engineer of the desk file that this user is, "" if none."""
+        ...
 
 
 class Accounts(Protocol):
@@ -91,12 +130,16 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One method of one path. `roles` None: nobody need say who they are."""
+    """One method of one path. `roles` None: nobody need say who they are.
+
+    With `streams` the handler reads the body itself, however long it is, and has limits of its own.
+    """
 
     method: str
     path: str
     handler: Handler
     roles: frozenset[Role] | None
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +150,17 @@ class Problem:
     detail: str = ""
     errors: tuple[Mapping[str, str], ...] = ()  # what is wrong where, for a bad request
     headers: Mapping[str, str] = field(default_factory=dict)
+    kind: str = ""  # the last word of its type; "": what the status says
 
     @property
     def title(self) -> str:
         return HTTPStatus(self.status).phrase
 
     def response(self) -> web.Response:
-        body: dict[str, Any] = {"type": "about:blank", "title": self.title, "status": self.status}
+        kind = self.kind or KINDS_OF_PROBLEM.get(self.status, "error")
+        body: dict[str, Any] = {
+            "type": PROBLEM_TYPES + kind, "title": self.title, "status": self.status,
+        }  # fmt: skip
         if self.detail:
             body["detail"] = self.detail
         if self.errors:
@@ -162,6 +209,7 @@ class Httpd:
         self._on_stop = tuple(on_stop)
         self._drain_s = drain_s
         self._crowd = Crowd(settings.max_connections)
+        self._proxies = tuple(map(ip_network, settings.proxies))
         self._own_hosts = {urlsplit(settings.public_url).netloc} - {""}
         self.phase = Phase.STARTING
         self.port = settings.port
@@ -220,7 +268,9 @@ class Httpd:
             for method in methods:
                 app.router.add_route(method, route.path, self._guarded(route))
         for prefix, folder in self._static.items():
-            app.router.add_static(prefix, folder)
+            serve = _static_files(read_folder(folder))
+            for method in ("GET", "HEAD"):
+                app.router.add_route(method, prefix + "/{name:.+}", serve)
         app.on_response_prepare.append(self._dress)
         return app
 
@@ -256,7 +306,7 @@ class Httpd:
     async def _find(self, request: web.Request) -> Identity | None:
         if (token := _bearer(request)) is not None:
             return await self._accounts.find_token(token)
-        if cookie := request.cookies.get(SESSION_COOKIE):
+        if cookie := request.cookies.get(self.session_cookie(request)):
             return await self._accounts.find_session(cookie)
         return None
 
@@ -270,7 +320,8 @@ class Httpd:
                     raise Refused(_who_are_you(request))
                 if identity.role not in route.roles:
                     raise Refused(Problem(status=403, detail="not with this role"))
-            await self._read_body(request)
+            if not route.streams:
+                await self._read_body(request)
             return await route.handler(request)
 
         return handler
@@ -278,6 +329,9 @@ class Httpd:
     async def _read_body(self, request: web.Request) -> None:
         """Read the whole body (aiohttp keeps it for the handler): a slow one holds nobody up."""
         if not request.can_read_body:
+            return
+        if request.content.is_eof():  # it came with the head: nothing to wait for
+            await request.read()
             return
         try:
             async with asyncio.timeout(self._settings.read_timeout_s):
@@ -302,7 +356,7 @@ class Httpd:
                 raise
             else:
                 status = response.status
-                return response
+                return _packed(request, response)
             finally:
                 _note(request, status, loop.time() - began)
 
@@ -318,7 +372,7 @@ class Httpd:
         except Refused as refused:
             problem = refused.problem
         except ContactdError as error:
-            problem = _problem_of(error)
+            problem = problem_of(error)
         except (ConnectionError, ssl.SSLError):
             raise ConnectionResetError from None  # the peer is gone; aiohttp closes quietly
         except Exception:
@@ -346,22 +400,37 @@ class Httpd:
         elif origin is not None:
             ours = urlsplit(origin).netloc in self._own_hosts | {request.host}
         else:
-            ours = SESSION_COOKIE not in request.cookies
+            ours = not COOKIES & request.cookies.keys()
         if not ours:
             PEERS_REFUSED.labels(listener="http", reason="foreign_origin").inc()
             raise Refused(Problem(status=403, detail="sent from another site"))
 
     async def _dress(self, request: web.Request, response: web.StreamResponse) -> None:
         request[_ANSWERED] = True
-        if _route(request) in self._static and response.status in (200, 206, 304):
-            # Pages name files with their version (?v=…), which never changes its content.
-            lasting = "public, max-age=31536000, immutable" if "v" in request.query else "no-cache"
-            response.headers["Cache-Control"] = lasting
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["Server"] = "contactd"
         if self._settings.public_url.startswith("https:"):
             response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+
+    def session_cookie(self, request: web.Request) -> str:
+        """Return the name of the cookie that holds the session's secret."""
+        return SECURE_SESSION_COOKIE if self.is_secure(request) else SESSION_COOKIE
+
+    def client(self, request: web.Request) -> str:
+        """Return the address that the request comes from, through our own proxies or not.
+
+        An IPv6 address stands for its /64, which is one subscriber's.
+        """
+        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+        peer = _address(request.remote or "")
+        while peer is not None and hops and any(peer in each for each in self._proxies):
+            if (before := _address(hops.pop())) is None:
+                break
+            peer = before
+        if isinstance(peer, IPv6Address):
+            return str(IPv6Network((peer, 64), strict=False))
+        return str(peer or "")
 
     def is_secure(self, request: web.Request) -> bool:
         """Return whether the browser came by TLS, so that its cookie must, too."""
@@ -540,7 +609,7 @@ def _who_are_you(request: web.Request) -> Problem:
     )
 
 
-def _problem_of(error: ContactdError) -> Problem:
+def problem_of(error: ContactdError) -> Problem:
     match error:
         case TemporaryFailure():
             log.warning("request.deferred", reason=str(error))
@@ -556,6 +625,62 @@ def _problem_of(error: ContactdError) -> Problem:
         case _:
             log.error("request.failed", reason=str(error))
             return Problem(status=500)
+
+
+def _static_files(files: Mapping[str, StaticFile]) -> Handler:
+    """Return what serves files out of memory, compressed already."""
+
+    async def serve(request: web.Request) -> web.Response:
+        file = files.get(request.match_info["name"])
+        if file is None:
+            return Problem(status=404).response()
+        is_packed = bool(file.packed) and accepts_gzip(request.headers)
+        # What is packed is another representation, with a tag of its own (RFC 9110 section 8.8.3).
+        etag = f"{file.etag}-gzip" if is_packed else file.etag
+        # Pages name files with their version (?v=…), which never changes its content.
+        lasting = "public, max-age=31536000, immutable" if "v" in request.query else "no-cache"
+        headers = {"ETag": f'"{etag}"', "Cache-Control": lasting}
+        if file.packed:
+            headers["Vary"] = "Accept-Encoding"
+        if any(each.value in (etag, "*") for each in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        if is_packed:
+            headers["Content-Encoding"] = "gzip"
+        text = file.media_type.startswith("text/")
+        return web.Response(
+            body=file.packed if is_packed else file.plain,
+            headers=headers,
+            content_type=file.media_type,
+            charset="utf-8" if text else None,
+        )
+
+    return serve
+
+
+def _packed(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Compress an answer that is whole, if that pays and the peer takes it.
+
+    One with an ETag is left alone: the tag is that of these very bytes.
+    """
+    if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+        return response
+    kept = {"ETag", "Content-Encoding", "Content-Range"} & response.headers.keys()
+    if kept or response.prepared or not is_worth_it(response.content_type, len(response.body)):
+        return response
+    vary = [each for each in response.headers.getall("Vary", []) if each]
+    response.headers["Vary"] = ", ".join([*vary, "Accept-Encoding"])
+    if accepts_gzip(request.headers):
+        response.body = packed(response.body)
+        response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        found = ip_address(text.strip().partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _route(request: web.Request) -> str:

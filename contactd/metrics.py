@@ -43,6 +43,9 @@ PAGES: Final = Counter(
     "Messages to people, by medium and outcome",
     ["medium", "outcome"],
 )
+WEBHOOKS: Final = Counter(
+    "contactd_webhook_deliveries_total", "Tries to tell another system of a ticket", ["outcome"]
+)
 TEXT_SEGMENTS: Final = Counter(
     "contactd_text_segments_total", "Segments of texts that were handed over: what is paid for",
     ["gateway"],
@@ -66,10 +69,16 @@ HTTP_SECONDS: Final = Histogram(
     buckets=(0.005, 0.02, 0.1, 0.5, 2, 10),
 )
 HTTP_STREAMS: Final = Gauge("contactd_http_streams", "Open live pages")
+DESK_STREAMS: Final = Gauge("contactd_desk_streams", "Open pages of the workbench")
 HANDLER_FAILURES: Final = Counter(
     "contactd_handler_failures_total", "Events whose handler failed unexpectedly: see the log",
     ["where"],
 )  # fmt: skip
+REMOTE_SESSIONS: Final = Gauge("contactd_remote_sessions", "Remote sessions that show a screen")
+REMOTE_BYTES: Final = Counter("contactd_remote_bytes_total", "Bytes of screens that were shown")
+REMOTE_ENDINGS: Final = Counter(
+    "contactd_remote_endings_total", "Remote sessions that ended here, by why", ["ending"]
+)
 LOOP_LAG: Final = Gauge(
     "contactd_loop_lag_seconds", "Worst lateness of a 20 Hz ticker in the last minute"
 )

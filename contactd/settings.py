@@ -12,6 +12,7 @@ from datetime import time
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import (
@@ -60,6 +61,17 @@ def _readable(path: Path) -> Path:
     return path
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value, strict=False))
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a network, e.g. 10.0.0.0/8 or 192.0.2.25") from error
+
+
+# The roles are those of tickets.people.Role that people have.
+GivenRole = Annotated[
+    str, Field(pattern="^.+=(desk|engineer|supervisor|manager|quality|operations|admin)$")
+]
 SecretFile = Annotated[Path, AfterValidator(_readable)]
 
 
@@ -92,7 +104,7 @@ class DatabaseSettings(Section):
     url_file: SecretFile | None = Field(None, description="file whose first line is the url")
     migrate_on_start: bool = Field(True, description="bring the schema up to date at start")
     desk_file: Path | None = Field(
-        None, description="desk.toml, loaded at start; the command `load` does the same by hand"
+        None, description="desk.toml, loaded at start if it changed; `load` does it by hand"
     )
 
     @model_validator(mode="after")
@@ -115,11 +127,119 @@ class HttpSettings(Section):
     public_url: str = Field("", description="how browsers reach it, e.g. https://desk.example.cn")
     public_status: bool = Field(False, description="show the status page without login")
     metrics_token: SecretStr = Field(SecretStr(""), description="if set, /metrics asks for it")
+    proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description="networks of our own proxies, whose X-Forwarded-For is believed",
+    )
     max_connections: int = Field(500, ge=10, le=100_000, description="the next one is closed")
     max_streams: int = Field(100, ge=1, le=10_000, description="open live pages at a time")
     max_body_bytes: int = Field(1 << 20, ge=1024)
     read_timeout_s: Seconds = Field(10, description="a request's head and body must be in by then")
     idle_timeout_s: Seconds = Field(30, description="a kept-open connection may be silent so long")
+
+
+class OidcSettings(Section):
+    issuer: str = Field("", description="OpenID Connect provider; empty: passwords only")
+    client_id: str = Field("contactd")
+    client_secret: SecretStr = Field(SecretStr(""), description="empty: a public client")
+    client_secret_file: SecretFile | None = Field(None, description="file whose first line it is")
+    label: str = Field("", max_length=40, description="on the button of the log-in page")
+    scopes: tuple[str, ...] = Field(("openid", "profile", "email"))
+    name_claim: str = Field("preferred_username", description="becomes the user's name")
+    role_claim: str = Field("groups", description="groups or roles; dots lead into objects")
+    roles: tuple[GivenRole, ...] = Field((), description="value of role_claim=role here")
+    sites_claim: str = Field("", description="keys of sites, * for all; empty: everybody sees all")
+    engineer_claim: str = Field("", description="key of the desk file's engineer; empty: nobody")
+    timeout_s: Seconds = Field(10, description="for each thing the provider is asked")
+    ca_file: Path | None = Field(None, description="trust these certificates instead")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "OidcSettings":
+        secret = _secret_from(self.client_secret_file, self.client_secret)
+        object.__setattr__(self, "client_secret", secret)
+        if not self.issuer:
+            return self
+        address = urlsplit(self.issuer)
+        if address.scheme != "https" and address.hostname not in _LOOPBACK:
+            raise ValueError("issuer must be an https address")
+        if not self.roles:
+            raise ValueError("roles must be given: nobody could log in by the provider")
+        return self
+
+
+class PortalSettings(Section):
+    enabled: bool = Field(True, description="/help: requesters report faults and see their tickets")
+    hotline: str = Field("", max_length=40, description="number to call, shown on each page")
+    hours_zh: str = Field("7×24 小时", max_length=80, description="when somebody answers it")
+    hours_en: str = Field("24 hours a day, 7 days a week", max_length=80)
+    code_minutes: int = Field(10, ge=2, le=60, description="how long a code can be used")
+    session_minutes: int = Field(120, ge=5, le=1440, description="then another code is needed")
+    link_days: int = Field(30, ge=1, le=365, description="how long a link to a ticket works")
+    max_upload_bytes: int = Field(20 << 20, ge=1 << 16, description="all files of one report")
+    max_files: int = Field(10, ge=0, le=100, description="files of one report")
+    reports_per_client: int = Field(60, ge=1, description="an hour; an office shares an address")
+    reports_per_person: int = Field(10, ge=1, description="an hour, by number or mail address")
+    codes_per_client: int = Field(30, ge=1, description="asked for, and tried, in an hour")
+    codes_per_person: int = Field(5, ge=1, description="an hour, by number or mail address")
+    client_header: str = Field(
+        "", pattern="^[A-Za-z0-9-]{0,40}$",
+        description="in which the proxy in front names its client, e.g. X-Forwarded-For",
+    )  # fmt: skip
+
+
+class ApiSettings(Section):
+    requests_per_minute: int = Field(1200, ge=1, description="of one token; more are answered 429")
+    max_upload_bytes: int = Field(20 << 20, ge=1 << 16, description="one file")
+
+
+class WebhookSettings(Section):
+    networks: tuple[str, ...] = Field(
+        (), description="of one's own, to which webhooks may go, also without TLS: 10.2.0.0/16"
+    )
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            ip_network(each)
+        return value
+
+
+class RemoteSettings(Section):
+    enabled: bool = Field(True, description="remote help that only the user can start")
+    code_s: float = Field(600, ge=60, le=600, description="how long an invitation opens the page")
+    wait_s: Seconds = Field(1800, description="a user who agreed waits so long for an engineer")
+    frozen_s: Seconds = Field(600, description="a lost connection waits so long for the user")
+    idle_s: Seconds = Field(900, description="nobody did anything: the session ends")
+    total_s: Seconds = Field(7200, description="longest session, from the first look on")
+    max_sessions: int = Field(40, ge=1, le=1000, description="at a time; further ones must wait")
+    bytes_per_second: int = Field(4_000_000, ge=100_000, description="of one session, at most")
+    max_recording_bytes: int = Field(2_000_000_000, ge=1 << 20, description="then the leg ends")
+    max_file_bytes: int = Field(20_000_000, ge=1, description="one file that is handed over")
+    hotkey: str = Field(
+        "ctrl+alt+q", pattern=r"^((ctrl|alt|shift|super)\+){2,4}[a-z0-9]$",
+        description="stops at once, on the user's keyboard",
+    )  # fmt: skip
+    stun: tuple[Annotated[str, Field(pattern="^stuns?:.+")], ...] = Field(
+        (), description="servers for view only, e.g. stun:turn.example.cn:3478"
+    )
+    turn: tuple[Annotated[str, Field(pattern="^turns?:.+")], ...] = Field(
+        (), description="relays for view only, e.g. turn:turn.example.cn:3478?transport=tcp"
+    )
+    turn_secret: SecretStr = Field(SecretStr(""), description="coturn's static-auth-secret")
+    turn_secret_file: SecretFile | None = Field(None, description="file whose first line it is")
+    repeater_host: str = Field("127.0.0.1", description="where VNC servers of users call in")
+    repeater_port: int = Field(
+        0, ge=0, le=65535, description="0: no; 5500 is customary. Its ID travels in clear"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "RemoteSettings":
+        secret = _secret_from(self.turn_secret_file, self.turn_secret)
+        if self.turn and not secret.get_secret_value():
+            raise ValueError("turn_secret must be given with turn")
+        object.__setattr__(self, "turn_secret", secret)
+        return self
 
 
 class AgiSettings(Section):
@@ -167,6 +287,15 @@ class HotlineSettings(Section):
         120, description="who hung up may call again for so long before somebody is paged"
     )
     default_queue: str = Field("desk", description="queue of callers whose site is not known")
+    sounds_dir: Path | None = Field(
+        None, description="folder of the prompts' sound files, to listen to them on the pages"
+    )
+    calls_per_hour: int = Field(
+        30, ge=0, le=1000, description="one person may make so many by a click; 0: nobody may"
+    )
+    call_prefixes: tuple[str, ...] = Field(
+        (), description="abroad that may be called by a click: beginnings like +852"
+    )
 
 
 class TicketSettings(Section):
@@ -210,13 +339,6 @@ class MailSettings(Section):
             raise ValueError("security = none would send the password in clear: use starttls")
         object.__setattr__(self, "password", secret)
         return self
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ip_network(value, strict=False))
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not a network, e.g. 10.0.0.0/8 or 192.0.2.25") from error
 
 
 _MAILBOX = r"^[A-Za-z0-9_.!#$%&'*/=?^`{|}~-]+@[A-Za-z0-9.-]+$"
@@ -449,6 +571,11 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
     http: HttpSettings = HttpSettings()
+    oidc: OidcSettings = OidcSettings()
+    portal: PortalSettings = PortalSettings()
+    api: ApiSettings = ApiSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    remote: RemoteSettings = RemoteSettings()
     agi: AgiSettings = AgiSettings()
     hotline: HotlineSettings = HotlineSettings()
     tickets: TicketSettings = TicketSettings()

@@ -16,6 +16,7 @@ class Topic(StrEnum):
     REPLAY = "replay"  # the PBX's records have probably grown
     ROSTER = "roster"  # who is on duty may have changed
     LEDGER = "ledger"  # calls were filed: the balance may be another one
+    REMOTE = "remote"  # a remote session may have changed
 
 
 class Signals:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from contactd.telephony import calls
-from contactd.tickets import dispatching, states
+from contactd.tickets import dispatching, remote, states
 
 TARGET = Path(__file__).parents[1] / "docs" / "states.md"
 INTRODUCTION = """# States
@@ -29,6 +29,7 @@ def document() -> str:
         INTRODUCTION
         + diagram("A ticket (`contactd/tickets/states.py`)", states.TRANSITIONS)
         + diagram("A dispatch (`contactd/tickets/dispatching.py`)", dispatching.TRANSITIONS)
+        + diagram("A remote session (`contactd/tickets/remote.py`)", remote.TRANSITIONS)
         + diagram("A call, live (`contactd/telephony/calls.py`)", calls.TRANSITIONS)
     )
 

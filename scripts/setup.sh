@@ -29,6 +29,11 @@ if [ "$what" = test ]; then
     /usr/bin/chromium:chromium /usr/bin/redis-server:redis-server /usr/bin/sipp:sip-tester
     /usr/share/postgresql-common/pg_wrapper:postgresql
     /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc:fonts-noto-cjk
+    # remote help: a user's desktop, what shares it, the relay of media, the player of recordings
+    /usr/bin/Xvfb:xvfb /usr/bin/x11vnc:x11vnc /usr/bin/X0tigervnc:tigervnc-scraping-server
+    /usr/bin/xtigervncviewer:tigervnc-viewer /usr/bin/xterm:xterm /usr/bin/xset:x11-xserver-utils
+    /usr/bin/turnserver:coturn /usr/bin/ffmpeg:ffmpeg /usr/sbin/ip:iproute2
+    /usr/share/doc/python3-tk/copyright:python3-tk
   )
 fi
 missing=()

@@ -116,15 +116,18 @@ class Daemon:
         ):
             return await answer.json()
 
-    async def run(self, *arguments: str) -> str:
-        """Run another command of contactd with the same configuration; return what it prints."""
+    async def run(self, *arguments: str, said: str = "") -> str:
+        """Run another command of contactd with the same configuration; return what it prints.
+
+        `said` is what it reads from its standard input.
+        """
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "contactd", *arguments, "-c", str(self.config)),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate()
+        out, err = await process.communicate(said.encode())
         if process.returncode != 0:
             raise RuntimeError(f"contactd {' '.join(arguments)}: {err.decode(errors='replace')}")
         return out.decode()

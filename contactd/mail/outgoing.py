@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from email.header import Header
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
@@ -29,7 +30,15 @@ from contactd.mail.dkim_sign import Sign
 from contactd.mail.ours import Ours
 from contactd.mail.templates import Letters
 from contactd.routing import words
-from contactd.routing.notify import Notification, Reason, SendUnknown, Trace, link
+from contactd.routing.notify import (
+    REQUESTER,
+    Notification,
+    Reason,
+    SendUnknown,
+    Trace,
+    link,
+    ticket_link,
+)
 from contactd.service import Health, HealthState
 from contactd.settings import MailSettings
 
@@ -72,6 +81,7 @@ class Letterhead:
     key: Callable[[], Awaitable[bytes]] | None = None
     mailbox: str = ""
     public_url: str = ""
+    portal_days: int = 0  # how long links to tickets on the portal work; 0: there is no portal
     letters: Letters = field(default_factory=Letters)
     thread_of: ThreadOf | None = None
     sign: Sign | None = None
@@ -191,6 +201,7 @@ class Mails:
             can_reply=bool(reply_to),
             # The title of what came by mail is its subject.
             subject=notification.facts.get("title", "") if around.theirs else "",
+            progress=self._progress(notification, ours),
             wording=self._head.letters.wording(notification.reason, notification.language),
         )
         letter = words.letter(notification, setting)
@@ -202,7 +213,8 @@ class Mails:
         mail["Subject"] = _encoded(_line(letter.subject))
         mail["Date"] = format_datetime(self._clock.now())
         is_reply = notification.reason in _REPLIES
-        mail["Auto-Submitted"] = "auto-replied" if is_reply else "auto-generated"
+        if notification.reason is not Reason.SAID:  # a person wrote that
+            mail["Auto-Submitted"] = "auto-replied" if is_reply else "auto-generated"
         mail["X-Auto-Response-Suppress"] = "All"  # MS-OXCMAIL 2.2.3.2.14: no vacation notes
         mail["X-Contactd"] = _line(self._service)  # comes one back, it is known
         for content, kind in ((letter.text, "plain"), (letter.html, "html")):
@@ -231,6 +243,18 @@ class Mails:
             return ""
         token = link(ours.key, notification.ref)
         return f"{self._head.public_url.rstrip('/')}{LINKS}/{token}" if token else ""
+
+    def _progress(self, notification: Notification, ours: Ours | None) -> str:
+        """Return the ticket's page on the portal, "" if there is none, or it is not theirs.
+
+        A code is for another page, and must not come with a link that needs none.
+        """
+        is_theirs = notification.recipient == REQUESTER and notification.reason is not Reason.LOGIN
+        days, url = self._head.portal_days, self._head.public_url
+        if not (is_theirs and days and url) or ours is None:
+            return ""
+        until = self._clock.now() + timedelta(days=days)
+        return url.rstrip("/") + ticket_link(ours.key, notification.ticket, until)
 
     # The smart host
 

@@ -153,7 +153,7 @@ _SAMPLES: Final[Mapping[str, Mapping[str, str]]] = {
 _FOR_REQUESTER: Final = frozenset(
     {
         Reason.RECEIVED, Reason.PROGRESS, Reason.HEARD, Reason.CODE, Reason.SOLVED,
-        Reason.REMINDER, Reason.CLOSED,
+        Reason.REMINDER, Reason.CLOSED, Reason.REMOTE,
     }
 )  # fmt: skip
 
@@ -169,6 +169,8 @@ def preview(
     }  # fmt: skip
     if reason in (Reason.WARNING, Reason.BREACH):
         facts |= {"metric": "arrival", "percent": "75", "due": "2026-11-22T10:30:00+00:00"}
+    if reason is Reason.REMOTE:
+        facts |= {"link": "https://desk.example.cn/s/012345678", "minutes": "10"}
     to_requester = reason in _FOR_REQUESTER
     notification = Notification(
         ref="preview", ticket="26112200172", recipient=REQUESTER if to_requester else "wang",

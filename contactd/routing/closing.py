@@ -13,7 +13,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from contactd.routing.wallclock import instant
-from contactd.tickets.contact import Medium, Writer
+from contactd.tickets.contact import PORTAL, Medium, Writer
 from contactd.tickets.journal import Entry
 from contactd.tickets.model import ENGINEER, RATED
 from contactd.tickets.states import State
@@ -174,6 +174,12 @@ def confirmed_by(entry: Entry, now: datetime) -> Medium | None:
     if not wrote or body.get("says") in WISHES or entry.at <= now - STALE:
         return None
     return medium
+
+
+def is_from_portal(entry: Entry, now: datetime) -> bool:
+    """Return whether somebody has just opened the ticket on the portal, by an address of theirs."""
+    is_theirs = str(entry.body["contact"]).startswith(PORTAL)
+    return entry.body["medium"] == Medium.WEB and is_theirs and entry.at > now - STALE
 
 
 class Stage(StrEnum):

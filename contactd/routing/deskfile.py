@@ -337,7 +337,7 @@ def _keys(document: Mapping[str, Any], kind: str) -> set[Any]:
 
 
 # Which entries name which others: the kind of entry, the path of the field, the kind that is named.
-_NAMES: Final = (
+NAMES: Final = (
     ("engineers", "site", "sites"),
     ("engineers", "sites", "sites"),
     ("people", "site", "sites"),
@@ -372,7 +372,7 @@ def _unknown_names(document: Mapping[str, Any]) -> Iterator[str]:
     known = {kind: _keys(document, kind) for kind in ("sites", "engineers", "teams", "calendars")}
     known["places"] = known["sites"] | {EVERYWHERE}
     known["calendars"] |= {ALWAYS.name}
-    for kind, path, named in _NAMES:
+    for kind, path, named in NAMES:
         what = "site" if named == "places" else named.removesuffix("s")
         for n, entry in _entries(document, kind):
             for name in _named(entry, path.split(".")):

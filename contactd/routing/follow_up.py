@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from contactd.clock import Clock
-from contactd.errors import NotFound, PermanentFailure, TemporaryFailure
+from contactd.errors import ActionNotAllowed, NotFound, PermanentFailure, TemporaryFailure
 from contactd.log import get_logger
 from contactd.metrics import BREACHES, DUPLICATES, PAGES
 from contactd.routing import escalation as ladder
@@ -342,6 +342,9 @@ class FollowUp:
     async def _is_wanted(self, work: RoutingWork, found: StoredNotice) -> bool:
         """Return whether its ladder, or the requester's ticket, still wants it sent."""
         asks_in = _ASKS_IN.get(found.notification.reason)
+        until = found.notification.facts.get("until", "")
+        if until and datetime.fromisoformat(until) <= self._clock.now():
+            return False  # what it leads to is over: a link of remote help
         if asks_in is None and not found.generation:
             return True
         case = await work.routing.case(found.ticket_id)
@@ -601,6 +604,24 @@ class FollowUp:
             await self._tickets.note(ticket_id, HAND_OVER_DECLINED, actor=actor, body={})
         return True
 
+    async def escalate(self, number: str, *, actor: str) -> None:
+        """Have the next people told at once, because somebody says so.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: nobody need work on it any more.
+        """
+        async with self._new_work(reads_only=True) as work:
+            case = await self._case(work, number)
+        if case.ticket.state not in (State.NEW, *_IN_HAND):
+            raise ActionNotAllowed(f"cannot escalate a ticket that is {case.ticket.state}")
+        escalation = case.escalation
+        if escalation is None or escalation.phase is Phase.OVER:
+            await self._tickets.note(case.ticket.id, HAND_OVER_DECLINED, actor=actor, body={})
+            return
+        event = ladder.Escalated(by=actor, generation=escalation.generation)
+        await self._hear([case.ticket.id], event)
+
     async def _take(self, found: StoredNotice, digit: str, medium: Medium) -> str:
         person = found.notification.recipient
         if not await self._has_taken(found, person, medium.value):
@@ -675,8 +696,14 @@ class FollowUp:
         await self._settle(found, SendState.TAKEN)
         return word
 
-    async def say(
-        self, number: str, to: Address, medium: Medium, key: str, facts: Mapping[str, str]
+    async def say(  # noqa: PLR0913 - who is told what, by what
+        self,
+        number: str,
+        to: Address,
+        medium: Medium,
+        key: str,
+        facts: Mapping[str, str],
+        reason: Reason = Reason.HEARD,
     ) -> None:
         """Tell whoever wrote back what became of it; `key` makes it unique, so that twice is once.
 
@@ -697,31 +724,46 @@ class FollowUp:
                 address=to.value,
                 key=key,
                 facts=facts,
+                reason=reason,
             )
             await self._store(work, case, told)
             await work.commit()
         self._tell()
 
-    async def draft(self, number: str, words: str) -> Notification:
+    async def draft(
+        self, number: str, words: str, medium: Medium = Medium.TEXT, subject: str = ""
+    ) -> Notification:
         """Return what `write` would send; raises what it does."""
         world = await self._world()
+        said = _Said(key="draft", words=words, medium=medium, subject=subject)
         async with self._new_work(reads_only=True) as work:
             case = await self._case(work, number)
-            return _written(case, world, "draft", words)[1].notification
+            return _written(case, world, said)[1].notification
 
-    async def write(self, number: str, *, actor: str, words: str, key: str) -> str:
-        """Write to the requester of a ticket by text; return the message's ref.
+    async def write(  # noqa: PLR0913 - who says what by which medium
+        self,
+        number: str,
+        *,
+        actor: str,
+        words: str,
+        key: str,
+        medium: Medium = Medium.TEXT,
+        subject: str = "",
+    ) -> str:
+        """Write to the requester of a ticket, by text or mail; return the message's ref.
 
-        The second time for one `key` nothing happens.
+        The second time for one `key` nothing happens. A mail without a `subject` has that of what
+        it answers.
 
         Raises:
             NotFound: there is no such ticket.
-            PermanentFailure: no number of the requester takes texts.
+            PermanentFailure: no number of the requester takes texts, or they have no mail address.
         """
+        said = _Said(key=key, words=words, medium=medium, subject=subject)
         world = await self._world()
         async with self._new_work() as work:
             case = await self._case(work, number)
-            told, message = _written(case, world, key, words, actor)
+            told, message = _written(case, world, said, actor)
             ref = message.notification.ref
             if await work.routing.notification(ref) is not None:
                 return ref
@@ -770,10 +812,23 @@ def _has_mark(case: Case) -> bool:
     return any(entry.action == model.RATED for entry in case.journal)
 
 
-def _written(
-    case: Case, world: World, key: str, words: str, actor: str = SYSTEM
-) -> tuple[Follow, Message]:
-    told = writing(case, world, key=key, words=words, actor=actor)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What somebody of the desk writes to a requester."""
+
+    key: str
+    words: str
+    medium: Medium
+    subject: str
+
+
+def _written(case: Case, world: World, said: _Said, actor: str = SYSTEM) -> tuple[Follow, Message]:
+    told = writing(
+        case, world, key=said.key, words=said.words, actor=actor, medium=said.medium,
+        subject=said.subject,
+    )  # fmt: skip
+    if not told.messages and said.medium is Medium.MAIL:
+        raise PermanentFailure("no mail address of this requester is known")
     if not told.messages:
         raise PermanentFailure("no number of this requester takes texts")
     return told, told.messages[0]

@@ -215,12 +215,13 @@ def saying(  # noqa: PLR0913 - who is told what, by what
     address: str,
     key: str,
     facts: Mapping[str, str],
+    reason: Reason = Reason.HEARD,
 ) -> Follow:
     """Tell whoever wrote back what became of it; `recipient` is an engineer's key or REQUESTER."""
     work = _Work(case=case, world=world, ticket=case.ticket, escalation=case.escalation)
     engineer = work.engineer(recipient) if recipient != REQUESTER else None
     language = engineer.language if engineer else case.requester.language or world.language
-    ref = f"{Reason.HEARD}-{case.ticket.number}-{key}-{recipient}"
+    ref = f"{reason}-{case.ticket.number}-{key}-{recipient}"
     notification = Notification(
         ref=ref,
         ticket=case.ticket.number,
@@ -229,18 +230,31 @@ def saying(  # noqa: PLR0913 - who is told what, by what
         medium=medium,
         address=address,
         language=language,
-        reason=Reason.HEARD,
+        reason=reason,
         facts={name: value for name, value in {**work.about(language), **facts}.items() if value},
     )
     work.send(notification, f"notify-{ref}")
     return work.result()
 
 
-def writing(case: Case, world: World, *, key: str, words: str, actor: str) -> Follow:
-    """Let somebody of the desk write to the requester; no messages: they cannot be sent a text."""
+def writing(  # noqa: PLR0913 - who says what by which medium
+    case: Case,
+    world: World,
+    *,
+    key: str,
+    words: str,
+    actor: str,
+    medium: Medium = Medium.TEXT,
+    subject: str = "",
+) -> Follow:
+    """Let somebody of the desk write to the requester; no messages: they cannot be reached so.
+
+    A mail has a `subject`, "": that of what it answers.
+    """
     work = _Work(case=case, world=world, ticket=case.ticket, escalation=case.escalation)
-    work.write(promises.WRITTEN_TO, actor, {"medium": Medium.TEXT.value, "note": words})
-    work.write_to(Reason.SAID, key, {"note": words}, {Medium.TEXT})
+    told = {"note": words, **({"subject": subject} if subject else {})}
+    work.write(promises.WRITTEN_TO, actor, {"medium": medium.value, **told})
+    work.write_to(Reason.SAID, key, told, {medium})
     return work.result()
 
 
@@ -849,6 +863,10 @@ def _opened(work: _Work, entry: Entry) -> None:
     medium = closing.confirmed_by(entry, work.world.now)
     if medium is not None:
         work.write_to(Reason.RECEIVED, str(entry.seq), {}, {medium})
+    elif closing.is_from_portal(entry, work.world.now):
+        # Anybody may have written it: what they wrote must not reach somebody else through us.
+        written = {Medium.TEXT, Medium.MAIL}
+        work.write_to(Reason.RECEIVED, str(entry.seq), {"title": ""}, written)
 
 
 _WISHES: Final[Mapping[str, str]] = {

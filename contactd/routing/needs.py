@@ -24,7 +24,9 @@ HAND_OVER_DECLINED: Final = "hand_over.declined"  # by whom it was given to whil
 _GAVE_UP: Final = frozenset(
     {Outcome.ABANDONED_GREETING, Outcome.ABANDONED_MENU, Outcome.ABANDONED_QUEUE}
 )
-_CONTENT: Final = frozenset({Outcome.ANSWERED, Outcome.SELF_SERVICE, Outcome.RECEIVED})
+_CONTENT: Final = frozenset(
+    {Outcome.ANSWERED, Outcome.SELF_SERVICE, Outcome.RECEIVED, Outcome.NO_ANSWER, Outcome.BUSY}
+)  # or a call of ours, which nobody waits for
 REPLY_HEARD: Final = "reply.heard"  # its sender was told what became of it: body contact, heard
 # What a text says that nobody need hear of: a question is answered by ourselves.
 _NOT_ASKED: Final = {"opened": WISHES, "contact.added": WISHES | {Says.STATUS}}

@@ -47,6 +47,8 @@ class Reason(StrEnum):
     CLOSED = "closed"
     SURVEY = "survey"  # the day after: a mark from 1 to 5 (B10)
     SAID = "said"  # somebody of the desk writes to them: fact note
+    LOGIN = "login"  # the code for their tickets on the portal: facts code, minutes
+    REMOTE = "remote"  # where they begin remote help: facts link, minutes, until (ISO 8601)
 
 
 ANSWERED_BY_KEY: Final = frozenset(
@@ -63,7 +65,7 @@ ANSWERED_WITHIN: Final = timedelta(days=14)  # by a reply that names no ticket
 # To the requester: to know, and of no use later. What a machine says unasked has a limit.
 COURTESIES: Final = frozenset({Reason.RECEIVED, Reason.PROGRESS, Reason.HEARD})
 # By text or mail only, whoever they are for.
-NEVER_RING: Final = COURTESIES | {Reason.SURVEY, Reason.SAID}
+NEVER_RING: Final = COURTESIES | {Reason.SURVEY, Reason.SAID, Reason.LOGIN, Reason.REMOTE}
 # A text of these does not come at night, unless the ticket is urgent: the others answer what
 # somebody has just done, or say that somebody is at the door.
 CAN_WAIT: Final = ASKS | {Reason.PROGRESS, Reason.CLOSED, Reason.SURVEY}
@@ -219,3 +221,11 @@ def linked(key: bytes, token: str) -> str | None:
     """Return the `ref` of the message whose page a token opens; None if we did not make it."""
     name = signing.verify(key, Purpose.LINK, token)
     return None if name is None else named(name)
+
+
+TICKET_LINKS: Final = "/help/t"  # where the page of one ticket is, for its requester
+
+
+def ticket_link(key: bytes, name: str, until: datetime) -> str:
+    """Return the path of a ticket's page on the portal; it needs nothing else until `until`."""
+    return f"{TICKET_LINKS}/{signing.sign_until(key, Purpose.TICKET, name, until)}"

@@ -12,7 +12,7 @@ without it UTC).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from html import escape
 from typing import Final
@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from contactd.routing.closing import Stage
 from contactd.routing.notify import ASKS, OFFERS, REQUESTER, Notification, Reason
+from contactd.tickets.contact import Medium
 
 LONGEST_SITE_NAME: Final = 12  # in a text; a mail has it whole
 LONGEST_NOTE: Final = (20, 60)  # in a text, by language
@@ -50,6 +51,8 @@ _ZH: Final[Mapping[Reason, str]] = {
     Reason.CLOSED: "您的工单{ticket}已关闭{of}。",
     Reason.SURVEY: "请为工单{ticket}的服务打分{of}。",
     Reason.SAID: "工单{ticket}：{note}。",
+    Reason.LOGIN: "验证码{code}，用于查看您的工单（{ticket}等），请勿告诉他人。",
+    Reason.REMOTE: "工单{ticket}远程协助，{minutes}分钟内打开{link}",
 }
 _EN: Final[Mapping[Reason, str]] = {
     Reason.NEW: "{vip}New ticket {ticket}{of}.",
@@ -74,7 +77,12 @@ _EN: Final[Mapping[Reason, str]] = {
     Reason.CLOSED: "Your ticket {ticket} is closed{of}.",
     Reason.SURVEY: "How was our service for your ticket {ticket}{of}?",
     Reason.SAID: "Ticket {ticket}: {note}.",
+    Reason.LOGIN: "{code} is the code to see your tickets ({ticket} and others). Tell it nobody.",
+    Reason.REMOTE: "Remote help for ticket {ticket}: open it within {minutes} minutes{link}",
 }
+
+# In front of what somebody of the desk writes by mail.
+_ABOUT: Final = ("关于您的工单{ticket}：", "About your ticket {ticket}:")
 
 _TAKE_ZH: Final = "{send}“1 {ticket}”接单，“2 {ticket}”转下一位"
 _GO_ZH: Final = "{send}“1 {ticket}”接受，“2 {ticket}”不去"
@@ -89,7 +97,11 @@ _ASK_EN: Final = '{send} "STATUS {ticket}" to ask'
 _CONFIRM_EN: Final = '{send} "OK {ticket}" to confirm, "NO {ticket}" if it is not'
 _AGAIN_EN: Final = "Contact us again if it is not solved"
 _MARK_EN: Final = '{send} "5 {ticket}", from 1 (bad) to 5 (very good)'
+_NOT_ME_ZH: Final = "如非本人操作，请联系我们"
+_NOT_ME_EN: Final = "Contact us if it was not you who asked"
 _KEEP_EN: Final = "{send} with the number {ticket}"
+_ASK_US_ZH: Final = "有疑问联系我们"
+_ASK_US_EN: Final = "Contact us if you are not sure"
 
 _ANSWERS: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.NEW: (_TAKE_ZH, _TAKE_EN),
@@ -111,6 +123,8 @@ _ANSWERS: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.CLOSED: (_AGAIN_ZH, _AGAIN_EN),
     Reason.SURVEY: (_MARK_ZH, _MARK_EN),
     Reason.SAID: (_KEEP_ZH, _KEEP_EN),
+    Reason.LOGIN: (_NOT_ME_ZH, _NOT_ME_EN),
+    Reason.REMOTE: (_ASK_US_ZH, _ASK_US_EN),
 }
 
 _METRICS: Final[Mapping[str, tuple[str, str]]] = {  # the keys are those of clocks.Metric
@@ -186,6 +200,7 @@ _WORD_BUTTONS: Final[Mapping[str, tuple[str, str]]] = {
     "2": ("未解决", "Not solved"),
 }
 
+_REMOTE_BUTTON: Final = ("打开远程协助", "Open remote help")
 _FIELDS: Final[Mapping[str, tuple[str, str]]] = {  # what a mail lists, in this order
     "ticket": ("工单", "Ticket"),
     "site": ("地点", "Site"),
@@ -199,7 +214,7 @@ _FIELDS: Final[Mapping[str, tuple[str, str]]] = {  # what a mail lists, in this 
 PLACES: Final = frozenset(
     {
         "ticket", "vip", "of", "site", "title", "priority", "metric", "percent", "due",
-        "engineer", "code", "news", "note", "name", "service", "send",
+        "engineer", "code", "news", "note", "name", "service", "send", "minutes", "link",
     }
 )  # fmt: skip
 
@@ -226,6 +241,7 @@ class Setting:
     link: str = ""
     can_reply: bool = False
     subject: str = ""
+    progress: str = ""  # the ticket's page, for its requester; "" if there is none
     wording: Wording = field(default_factory=Wording)
 
 
@@ -245,10 +261,12 @@ class _Said:
     sentence: str
     listed: tuple[tuple[str, str], ...]
     buttons: tuple[tuple[str, str, bool], ...]  # what it says, where it leads, is it the usual one
+    progress: str
     answer: str
     footer: str
     tag: str  # language tag of BCP 47
     colon: str
+    words: str = ""  # somebody's own, with their lines
 
 
 def texts(notification: Notification) -> tuple[str, ...]:
@@ -274,9 +292,14 @@ def texts(notification: Notification) -> tuple[str, ...]:
 
 def letter(notification: Notification, setting: Setting) -> Letter:
     """Return the mail of a notification."""
+    notification = replace(notification, medium=Medium.MAIL)
     language = _language(notification)
     own = setting.wording
     full = (_site(notification), _fact(notification, "title"))
+    words = ""
+    if notification.reason is Reason.SAID and "{note}" not in own.sentence:
+        words = notification.facts.get("note", "").strip()
+        own = replace(own, sentence=own.sentence or _ABOUT[language])
     sentence = (
         _filled(own.sentence, notification, language, full, service=setting.service)
         if own.sentence
@@ -290,10 +313,12 @@ def letter(notification: Notification, setting: Setting) -> Letter:
             if (value := _field(notification, key, language))
         ),
         buttons=_buttons(notification, language, setting.link),
+        progress=setting.progress,
         answer=_how_to_answer(notification, language, setting),
         footer=_footer(notification, language, setting),
         tag=("zh-CN", "en")[language],
         colon=("：", ": ")[language],
+        words=words,
     )
     subject = _subject(notification, language, setting)
     return Letter(subject=subject, text=_text(said), html=_html(said))
@@ -318,6 +343,10 @@ def _subject(notification: Notification, language: int, setting: Setting) -> str
     """
     of = (_site(notification), _cut(_fact(notification, "title"), LONGEST_TITLE))
     theirs = _stripped(setting.subject) if notification.recipient == REQUESTER else ""
+    if subject := _fact(notification, "subject"):  # as somebody wrote it
+        return f"[{notification.ticket}] {_stripped(subject)}"
+    if notification.reason is Reason.SAID and not theirs:
+        theirs = _fact(notification, "title")
     if setting.wording.subject:
         words = setting.wording.subject
         told = _filled(words, notification, language, of, service=setting.service)
@@ -371,8 +400,19 @@ def _filled(  # noqa: PLR0913 - what a sentence is made of
         "name": _line(notification.name),
         "service": _line(service),
         "send": ("回复", "Reply")[language],
+        "minutes": _fact(notification, "minutes") or "10",
+        "link": _link_in_text(notification, language),
     }
     return words.format_map(known)
+
+
+def _link_in_text(notification: Notification, language: int) -> str:
+    """Return the address in a text, with the blank by which a phone knows its end.
+
+    A mail has a button: the address must not be in its subject.
+    """
+    link = _fact(notification, "link") if notification.medium is Medium.TEXT else ""
+    return f"{('：', ': ')[language]}{link}{(' ', '')[language]}" if link else ("。", ".")[language]
 
 
 def _news(notification: Notification, language: int, note: str) -> str:
@@ -423,6 +463,8 @@ def _buttons(
     notification: Notification, language: int, link: str
 ) -> tuple[tuple[str, str, bool], ...]:
     """Return what can be clicked: each leads to the page behind, with its answer chosen."""
+    if notification.reason is Reason.REMOTE and (page := _fact(notification, "link")):
+        return ((_REMOTE_BUTTON[language], page, True),)
     if not link:
         return ()
     found = offers(notification.reason, ("zh", "en")[language])
@@ -497,11 +539,17 @@ def _zone(key: str) -> tuple[tzinfo, str]:
     return (ZoneInfo(key), "") if key else (UTC, " UTC")
 
 
+_PROGRESS: Final[Mapping[str, str]] = {"zh-CN": "查看进度", "en": "See how it stands"}
+
+
 def _text(said: _Said) -> str:
     lines = [said.sentence, ""]
+    lines += [said.words, ""] if said.words else []
     lines += [f"{name}{said.colon}{value}" for name, value in said.listed]
     if said.buttons:
         lines += ["", *(f"{label}{said.colon}{link}" for label, link, _ in said.buttons)]
+    if said.progress:
+        lines += ["", f"{_PROGRESS[said.tag]}{said.colon}{said.progress}"]
     return "\n".join([*lines, "", said.answer, "", "-- ", said.footer, ""])
 
 
@@ -538,12 +586,27 @@ def _html(said: _Said) -> str:
         f'<body style="margin:0;padding:0;{_FONT};font-size:15px;line-height:1.6">'
         '<div style="max-width:560px;padding:20px 16px">'
         f'<p style="margin:0 0 14px;font-size:17px;font-weight:bold">{escape(said.sentence)}</p>'
-        f'<table role="presentation" style="border-collapse:collapse;margin:0 0 18px;{_FONT};'
+        + _paragraphs(said.words)
+        + f'<table role="presentation" style="border-collapse:collapse;margin:0 0 18px;{_FONT};'
         f'font-size:15px;line-height:1.5">{rows}</table>'
         + (f'<p style="margin:0 0 8px">{buttons}</p>' if buttons else "")
+        + (
+            f'<p style="margin:0 0 18px"><a href="{escape(said.progress)}" style="color:inherit">'
+            f"{_PROGRESS[said.tag]}</a></p>"
+            if said.progress
+            else ""
+        )
         + f'<p style="margin:0 0 18px">{escape(said.answer)}</p>'
         f'<p style="margin:0;padding-top:10px;border-top:1px solid #888888;{_QUIET};'
         f'font-size:13px">{escape(said.footer)}</p></div></body></html>'
+    )
+
+
+def _paragraphs(words: str) -> str:
+    return "".join(
+        f'<p style="margin:0 0 14px">{"<br>".join(map(escape, each.splitlines()))}</p>'
+        for each in re.split(r"\n{2,}", words)
+        if each.strip()
     )
 
 

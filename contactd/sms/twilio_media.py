@@ -94,6 +94,8 @@ class MediaStore:
 
     async def fetch(self, wanted: Sequence[Located]) -> Fetched:
         """Fetch files, as many as the limits of size, number and time allow. Never raises."""
+        if not wanted:  # most texts: they do not wait for the files of others
+            return Fetched(files=(), missed=())
         files: list[Media] = []
         missed: list[str] = []
         waiting = list(wanted)

@@ -9,16 +9,19 @@ import base64
 import hashlib
 import hmac
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import re
+from binascii import unhexlify
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qs, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 HEADER: Final = "X-Twilio-Signature"
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 MOST_FIELDS: Final = 200  # a text with ten files has about 45
 _PORTS: Final = {"https": 443, "http": 80}
+
+_QUOTED: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -54,12 +57,7 @@ def verified(token: str, url: str, kind: str, body: bytes, signature: str) -> Ma
 
 def signature_of(token: str, url: str, pairs: Pairs) -> str:
     """Return the signature of a URL and a form; a value that a name has twice counts once."""
-    values: dict[str, set[str]] = defaultdict(set)
-    for name, value in pairs:
-        values[name].add(value)
-    signed = url + "".join(
-        name + value for name in sorted(values) for value in sorted(values[name])
-    )
+    signed = url + "".join(map("".join, sorted(set(pairs))))
     digest = hmac.new(token.encode(), _bytes(signed), hashlib.sha1)
     return base64.b64encode(digest.digest()).decode()
 
@@ -67,26 +65,26 @@ def signature_of(token: str, url: str, pairs: Pairs) -> str:
 def _verify(token: str, url: str, pairs: Pairs, signature: str) -> None:
     # Twilio's own libraries try both: "sig generation on back end is inconsistent".
     told = _bytes(signature)
-    matches = [
+    if not signature:
+        raise Forged("its signature is missing")
+    if not any(  # which of the two it is, is no secret
         hmac.compare_digest(signature_of(token, each, pairs).encode(), told)
         for each in _spellings(url)
-    ]
-    if not signature or not any(matches):
-        raise Forged("its signature is missing" if not signature else "its signature is wrong")
+    ):
+        raise Forged("its signature is wrong")
 
 
-def _spellings(url: str) -> tuple[str, str]:
-    """Return a URL without a port, and with one."""
+def _spellings(url: str) -> Iterator[str]:
+    """Yield a URL as it was called, then with a port if it had none, without if it had one."""
+    yield url
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return url, url
-    if port is None:
-        named = f"{parts.netloc}:{_PORTS.get(parts.scheme, 443)}"
-        return url, urlunsplit(parts._replace(netloc=named))
-    bare = parts.netloc.rpartition(":")[0]
-    return urlunsplit(parts._replace(netloc=bare)), url
+        return
+    bare = parts.netloc.rpartition(":")[0] if port is not None else parts.netloc
+    other = f"{bare}:{_PORTS.get(parts.scheme, 443)}" if port is None else bare
+    yield urlunsplit(parts._replace(netloc=other))
 
 
 def _verify_hash(url: str, body: bytes) -> None:
@@ -101,15 +99,30 @@ def _bytes(text: str) -> bytes:
 
 
 def _form(body: bytes) -> Pairs:
+    """Return the names and values of a form (WHATWG URL, section 5.1).
+
+    `parse_qsl` says the same and takes twice as long, most of it for Chinese: each of its signs is
+    nine characters of a form.
+    """
+    pieces = [piece for piece in body.split(b"&") if piece]
+    if len(pieces) > MOST_FIELDS:
+        raise Forged("its body has too many fields")
     try:
-        return parse_qsl(
-            body.decode("utf-8"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=MOST_FIELDS,
-        )
-    except ValueError:
+        return [
+            (_unquoted(name), _unquoted(value))
+            for name, _, value in (piece.partition(b"=") for piece in pieces)
+        ]
+    except UnicodeDecodeError:
         raise Forged("its body is no form in UTF-8") from None
+
+
+def _unquoted(part: bytes) -> str:
+    plain = part.replace(b"+", b" ")
+    return (_QUOTED.sub(_bytes_of, plain) if b"%" in plain else plain).decode()
+
+
+def _bytes_of(quoted: re.Match[bytes]) -> bytes:
+    return unhexlify(quoted[0].replace(b"%", b""))
 
 
 def _json(body: bytes) -> Pairs:

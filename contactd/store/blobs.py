@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
+from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -50,6 +51,46 @@ class Blobs:
         except OSError as error:
             raise TemporaryFailure(f"cannot keep a file: {error.strerror}") from error
 
+    async def put_stream(self, chunks: AsyncIterator[bytes], *, media_type: str, name: str) -> Blob:
+        """Keep what comes in pieces, durably, without ever holding all of it.
+
+        What `chunks` raises leaves nothing behind.
+
+        Raises:
+            TemporaryFailure: the disk is full.
+        """
+        digest, size = hashlib.sha256(), 0
+        try:
+            copy = await asyncio.to_thread(self._begin)
+            try:
+                async for chunk in chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    await asyncio.to_thread(copy.write, chunk)
+                await asyncio.to_thread(self._end, copy, digest.hexdigest())
+            except BaseException:
+                _discard(copy)
+                raise
+        except OSError as error:
+            if isinstance(error, ConnectionError | TimeoutError):  # of who sends it
+                raise
+            raise TemporaryFailure(f"cannot keep a file: {error.strerror}") from error
+        return Blob(sha256=digest.hexdigest(), size_bytes=size, media_type=media_type, name=name)
+
+    def _begin(self) -> "tempfile._TemporaryFileWrapper[bytes]":
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.NamedTemporaryFile(dir=self._folder, delete=False)
+
+    def _end(self, copy: "tempfile._TemporaryFileWrapper[bytes]", sha256: str) -> None:
+        """Give what was written its name, durably."""
+        copy.flush()
+        os.fsync(copy.fileno())
+        copy.close()
+        target = self.path(sha256)
+        target.parent.mkdir(exist_ok=True)
+        Path(copy.name).replace(target)
+        _sync(target.parent)
+
     def _put(self, source: Path, media_type: str) -> Blob:
         with source.open("rb") as incoming:
             return self._keep(incoming, media_type, source.name)
@@ -73,9 +114,18 @@ class Blobs:
             except BaseException:
                 Path(copy.name).unlink(missing_ok=True)
                 raise
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself
-        finally:
-            os.close(folder)
+        _sync(target.parent)
         return Blob(sha256=digest.hexdigest(), size_bytes=size, media_type=media_type, name=name)
+
+
+def _discard(copy: "tempfile._TemporaryFileWrapper[bytes]") -> None:
+    copy.close()
+    Path(copy.name).unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename itself
+    finally:
+        os.close(folder)

@@ -18,7 +18,15 @@ from contactd.routing.needs import ENGINEER_LEFT
 from contactd.routing.plan import with_past
 from contactd.store import duty
 from contactd.store.engine import Database
-from contactd.store.schema import addresses, contacts, people, rotas, sites, tickets
+from contactd.store.schema import (
+    addresses,
+    contacts,
+    people,
+    rotas,
+    search_people,
+    sites,
+    tickets,
+)
 from contactd.store.terms import load_terms, note_on
 from contactd.store.unit_of_work import SqlUnitOfWork
 from contactd.store.upsert import upsert
@@ -86,13 +94,23 @@ async def load_desk(database: Database, desk: DeskFile, clock: Clock) -> Loaded:
     """
     # Nobody files a contact meanwhile: a number must not become two people.
     async with database.new_work() as work:
-        connection = work.connection
-        await _load_sites(connection, desk)
-        await load_terms(connection, desk, clock)
-        ids = await _load_people(connection, desk, clock)
-        await _load_addresses(connection, desk, ids)
-        changed = await _load_rota(work, desk, clock)
+        loaded = await load_within(work, desk, clock)
         await work.commit()
+    return loaded
+
+
+async def load_within(work: SqlUnitOfWork, desk: DeskFile, clock: Clock) -> Loaded:
+    """Do what `load_desk` does in a transaction that the caller commits.
+
+    Raises:
+        TemporaryFailure: nothing may be stored.
+    """
+    connection = work.connection
+    await _load_sites(connection, desk)
+    await load_terms(connection, desk, clock)
+    ids = await _load_people(connection, desk, clock)
+    await _load_addresses(connection, desk, ids)
+    changed = await _load_rota(work, desk, clock)
     loaded = Loaded(
         sites=len(desk.sites),
         engineers=len(desk.engineers),
@@ -289,6 +307,7 @@ _ABSORB: Final = (
     update(contacts)
     .where(contacts.c.person_id == bindparam("caller"))
     .values(person_id=bindparam("person")),
+    delete(search_people).where(search_people.c.person_id == bindparam("caller")),
     delete(people).where(people.c.id == bindparam("caller")),
 )
 

@@ -27,6 +27,7 @@ from contactd.errors import ConfigurationError, TemporaryFailure
 from contactd.log import get_logger
 from contactd.service import Health, HealthState
 from contactd.store import sqlite
+from contactd.store.keyed import set_mark
 from contactd.store.unit_of_work import SqlUnitOfWork
 from contactd.tickets.ports import Conflict
 
@@ -34,7 +35,7 @@ log = get_logger()
 
 # The revision that this program works with; a test compares it with the newest in `migrations/`.
 # Written down here so that a daemon whose database is up to date need not load Alembic.
-REVISION: Final = "0004"
+REVISION: Final = "0012"
 
 # Whoever files contacts or changes tickets holds this lock, in any process (PostgreSQL).
 FILING_LOCK: Final = 400_800_1234
@@ -43,7 +44,7 @@ _TAKE_FILING_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({FILING_LOCK})")
 BUSY_TIMEOUT_S: Final = 5.0  # SQLite: how long to wait for another process's transaction
 WRITE_WAIT_S: Final = 10.0  # SQLite: how long to wait for this process's other transactions
 WAY_S: Final = 0.015  # SQLite: between what comes in and its transaction; a mail is read meanwhile
-STORM: Final = 20  # mails and texts …
+STORM: Final = 100  # mails and texts …
 STORM_S: Final = 0.5  # … within this time
 # SQLite: what is in the WAL is copied into the database by somebody whom nobody waits for. Left to
 # itself SQLite does it in the commit that fills 1,000 pages, which then takes ten times as long.
@@ -242,6 +243,7 @@ class Database:
         """
         async with self._transaction() as connection:
             yield connection
+            await set_mark(connection)
             await connection.commit()
 
     @asynccontextmanager

@@ -53,7 +53,7 @@ _MOST_AT_ONCE: Final = 16  # rows in one claim
 _SOONEST_S: Final = 0.01  # timers that follow each other are one claim
 _TOGETHER_S: Final = 0.02  # and those that end together are settled together
 # Who committed the row is answering a dialplan: that goes first. And a burst is one batch.
-STORM_PAUSE_S: Final = 0.5  # before each claim: a page may be as much later
+STORM_PAUSE_S: Final = 2.0  # before each claim: a page may be as much later
 _GATHER_S: Final = 0.2
 
 Handlers = Mapping[type[Event], Callable[[Any], Awaitable[None]]]

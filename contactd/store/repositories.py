@@ -6,7 +6,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import RowMapping, and_, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import (
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
@@ -29,6 +40,8 @@ from contactd.store.schema import (
     mail_pages,
     notifications,
     people,
+    remote_sessions,
+    search_people,
     sites,
     terms,
     tickets,
@@ -45,6 +58,7 @@ from contactd.tickets.contact import (
     Source,
     Writer,
 )
+from contactd.tickets.describing import row_of, standard_of
 from contactd.tickets.dispatching import Dispatch
 from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.filing import Caller, ContactKey, ContactSlip, Named, PersonSlip, Seen
@@ -62,7 +76,7 @@ _OPEN: Final = sorted(state.value for state in OPEN)
 
 _assignee = people.alias("assignee")
 _older = tickets.alias("older")
-_first = contacts.alias("first")
+_named = tickets.alias("named")
 
 _TICKET_COLUMNS: Final = [
     *(column.label(f"t_{column.name}") for column in tickets.c),
@@ -102,12 +116,7 @@ _SEEN: Final = (
         *(column.label(f"c_{column.name}") for column in contacts.c),
         *_PERSON_COLUMNS,
         *_TICKET_COLUMNS,
-        (
-            select(func.min(_first.c.id))
-            .where(_first.c.ticket_id == contacts.c.ticket_id)
-            .scalar_subquery()
-            == contacts.c.id
-        ).label("opened"),
+        journal.c.body.label("opening"),  # a contact of another ticket may have an older id
         select(_older.c.number)
         .where(
             _older.c.requester_id == people.c.id,
@@ -123,6 +132,7 @@ _SEEN: Final = (
         contacts.join(tickets, tickets.c.id == contacts.c.ticket_id)
         .join(people, people.c.id == contacts.c.person_id)
         .outerjoin(_assignee, _assignee.c.id == tickets.c.assignee_id)
+        .outerjoin(journal, and_(journal.c.ticket_id == tickets.c.id, journal.c.seq == 1))
     )
     .where(
         contacts.c.medium == bindparam("medium"),
@@ -148,6 +158,67 @@ _ENGINEER_NAME: Final = select(people.c.name).where(
     people.c.key == bindparam("key"), people.c.role == Role.ENGINEER.value
 )
 _PERSON: Final = select(*_PERSON_COLUMNS).where(people.c.id == bindparam("person"))
+_OWNER: Final = select(addresses.c.person_id).where(
+    addresses.c.kind == bindparam("kind"), addresses.c.value == bindparam("value")
+)
+_KNOWN_BY: Final = (
+    select(addresses.c.kind, addresses.c.value)
+    .where(addresses.c.person_id == bindparam("person"))
+    .order_by(addresses.c.rank, addresses.c.value)
+)
+_LAST_RANK: Final = select(func.max(addresses.c.rank)).where(
+    addresses.c.person_id == bindparam("person")
+)
+_DROP_ADDRESS: Final = delete(addresses).where(
+    addresses.c.person_id == bindparam("person"), addresses.c.value == bindparam("value")
+)
+_GIVE_ALL: Final = (  # to somebody what was another's
+    update(tickets)
+    .where(tickets.c.requester_id == bindparam("old"))
+    .values(requester_id=bindparam("new")),
+    update(contacts)
+    .where(contacts.c.person_id == bindparam("old"))
+    .values(person_id=bindparam("new")),
+    update(addresses)
+    .where(addresses.c.person_id == bindparam("old"))
+    .values(person_id=bindparam("new"), rank=addresses.c.rank + bindparam("after")),
+    delete(search_people).where(search_people.c.person_id == bindparam("old")),
+    delete(people).where(people.c.id == bindparam("old")),
+)
+_OPEN_TICKETS: Final = _FIND.where(
+    tickets.c.requester_id == bindparam("person"), tickets.c.state.in_(_OPEN)
+).order_by(tickets.c.id)
+_JOURNAL: Final = (
+    select(journal).where(journal.c.ticket_id == bindparam("ticket")).order_by(journal.c.seq)
+)
+_CHANGED: Final = (
+    select(journal.c.seq)
+    .where(
+        journal.c.ticket_id == bindparam("ticket"),
+        journal.c.seq > bindparam("after"),
+        journal.c.action.in_(bindparam("actions", expanding=True)),
+    )
+    .limit(1)
+)
+_MOVE_CONTACTS: Final = (
+    update(contacts)
+    .where(contacts.c.ticket_id == bindparam("old"))
+    .values(ticket_id=bindparam("new"))
+)
+_MOVE_SESSIONS: Final = (  # of remote help: whoever is being helped notices nothing
+    update(remote_sessions)
+    .where(remote_sessions.c.ticket_id == bindparam("old"))
+    .values(ticket_id=bindparam("new"))
+)
+_MOVE_MERGED: Final = (  # so that one step leads to who has the contacts, however often
+    update(tickets)
+    .where(tickets.c.merged_into == bindparam("old"))
+    .values(merged_into=bindparam("new"))
+    .execution_options(**SOON)
+)
+_CONTACT_KEY: Final = select(contacts.c.medium, contacts.c.external_id).where(
+    contacts.c.id == bindparam("contact")
+)
 _ENGINEERS: Final = select(people.c.key, people.c.id).where(
     people.c.key.in_(bindparam("keys", expanding=True))
 )
@@ -183,6 +254,9 @@ _SAVE_TICKET: Final = (
                 "updated_at",
                 "journal_seq",
                 "journal_hash",
+                "requester_id",
+                "standard",
+                "merged_into",
             )
         }
     )
@@ -225,14 +299,14 @@ _VERSIONS: Final = (
     .order_by(terms.c.version.desc())
 )
 
-_NAMED: Final = (
-    select(*_TICKET_COLUMNS, *_PERSON_COLUMNS)
+_NAMED: Final = (  # who names a ticket that was merged means the one that has its contacts
+    select(_named.c.number.label("asked"), *_TICKET_COLUMNS, *_PERSON_COLUMNS)
     .select_from(
-        tickets.join(people, people.c.id == tickets.c.requester_id).outerjoin(
-            _assignee, _assignee.c.id == tickets.c.assignee_id
-        )
+        _named.join(tickets, tickets.c.id == func.coalesce(_named.c.merged_into, _named.c.id))
+        .join(people, people.c.id == tickets.c.requester_id)
+        .outerjoin(_assignee, _assignee.c.id == tickets.c.assignee_id)
     )
-    .where(tickets.c.number.in_(bindparam("numbers", expanding=True)))
+    .where(_named.c.number.in_(bindparam("numbers", expanding=True)))
 )
 _WRITERS: Final = select(contacts.c.ticket_id, contacts.c.person_id).where(
     contacts.c.ticket_id.in_(bindparam("tickets", expanding=True))
@@ -368,6 +442,49 @@ class SqlPeople:
         row = found.mappings().first()
         return None if row is None else _person(row)
 
+    async def owner(self, address: Address) -> int | None:
+        asked = {"kind": address.kind, "value": address.value}
+        return (await self._connection.execute(_OWNER, asked)).scalar_one_or_none()
+
+    async def known_by(self, person_id: int) -> list[Address]:
+        rows = await self._connection.execute(_KNOWN_BY, {"person": person_id})
+        return [Address(kind=row.kind, value=row.value) for row in rows]
+
+    async def put(self, person_id: int, values: Mapping[str, Any]) -> int:
+        if not person_id:
+            row = {"name": "", "created_at": self._clock.now(), **values}
+            return int((await self._connection.execute(_ADD_PEOPLE, [row])).scalar_one())
+        if values:
+            changed = update(people).where(people.c.id == person_id).values(dict(values))
+            await self._connection.execute(changed)
+        return person_id
+
+    async def add_address(self, person_id: int, address: Address) -> None:
+        row = {
+            "kind": address.kind,
+            "value": address.value,
+            "person_id": person_id,
+            "rank": await self._next_rank(person_id),
+        }
+        await self._connection.execute(insert(addresses), row)
+
+    async def drop_address(self, person_id: int, value: str) -> None:
+        await self._connection.execute(_DROP_ADDRESS, {"person": person_id, "value": value})
+
+    async def merge(self, person_id: int, into: int) -> None:
+        names = {"old": person_id, "new": into, "after": await self._next_rank(into)}
+        for statement in _GIVE_ALL:
+            await self._connection.execute(statement, names)
+
+    async def open_tickets(self, person_id: int) -> list[Ticket]:
+        rows = await self._connection.execute(_OPEN_TICKETS, {"person": person_id})
+        return [_ticket(row) for row in rows.mappings()]
+
+    async def _next_rank(self, person_id: int) -> int:
+        last = await self._connection.execute(_LAST_RANK, {"person": person_id})
+        found = last.scalar_one_or_none()
+        return 0 if found is None else int(found) + 1
+
 
 class SqlTickets:
     def __init__(self, connection: AsyncConnection) -> None:
@@ -383,7 +500,7 @@ class SqlTickets:
         for some in _chunks(sorted(numbers)):
             rows = await self._connection.execute(_NAMED, {"numbers": some})
             for row in rows.mappings():
-                found[row["t_number"]] = (_ticket(row), _person(row))
+                found[row["asked"]] = (_ticket(row), _person(row))
         if not found:
             return {}
         engineers = frozenset((await self._connection.execute(_EVERY_ENGINEER)).scalars())
@@ -428,7 +545,6 @@ class SqlTickets:
         rows = await self._rows(tickets)
         for row, ticket in zip(rows, tickets, strict=True):
             row["number"] = ticket.number
-            row["requester_id"] = ticket.requester_id
             row["opened_at"] = ticket.opened_at
         added = await self._connection.execute(_ADD_TICKETS, rows)
         return {number: int(ticket_id) for number, ticket_id in added}
@@ -456,6 +572,21 @@ class SqlTickets:
             for ticket_id, entry in entries
         ]
         await self._connection.execute(_APPEND, rows)
+
+    async def journal(self, ticket: Ticket) -> list[Entry]:
+        rows = await self._connection.execute(_JOURNAL, {"ticket": ticket.id})
+        return [journal_entry(ticket.number, row) for row in rows.mappings()]
+
+    async def changed_since(self, ticket_id: int, seq: int, actions: Collection[str]) -> bool:
+        asked = {"ticket": ticket_id, "after": seq, "actions": sorted(actions)}
+        return (await self._connection.execute(_CHANGED, asked)).first() is not None
+
+    async def merge(self, ticket_id: int, into: int) -> int:
+        names = {"old": ticket_id, "new": into}
+        moved = await self._connection.execute(_MOVE_CONTACTS, names)
+        await self._connection.execute(_MOVE_SESSIONS, names)
+        await self._connection.execute(_MOVE_MERGED, names)
+        return moved.rowcount
 
     async def next_promise(self, ticket_id: int) -> Promised | None:
         row = (await self._connection.execute(_NEXT_PROMISE, {"ticket": ticket_id})).first()
@@ -493,6 +624,9 @@ class SqlTickets:
                 "updated_at": ticket.updated_at,
                 "journal_seq": ticket.journal_seq,
                 "journal_hash": ticket.journal_hash,
+                "requester_id": ticket.requester_id,
+                "standard": row_of(ticket.standard),
+                "merged_into": ticket.merged_into or None,
             }
             for ticket in tickets
         ]
@@ -513,6 +647,11 @@ class SqlContacts:
                     seen = _seen(row)
                     found[seen.contact.medium, seen.contact.external_id] = seen
         return found
+
+    async def key(self, contact_id: int) -> ContactKey | None:
+        found = await self._connection.execute(_CONTACT_KEY, {"contact": contact_id})
+        row = found.first()
+        return None if row is None else (Medium(row.medium), row.external_id)
 
     async def add(self, slips: Sequence[ContactSlip]) -> dict[ContactKey, int]:
         now = self._clock.now()
@@ -764,6 +903,8 @@ def _ticket(row: RowMapping) -> Ticket:
         updated_at=row["t_updated_at"],
         journal_seq=row["t_journal_seq"],
         journal_hash=row["t_journal_hash"],
+        standard=standard_of(row["t_standard"]),
+        merged_into=row["t_merged_into"] or 0,
     )
 
 
@@ -816,7 +957,9 @@ def _seen(row: RowMapping) -> Seen:
         mail=mail_facts(row["c_mail"]),
     )
     ticket = _ticket(row)
-    opened = bool(row["opened"])
+    opening = row["opening"] or {}
+    first = (opening.get("medium"), opening.get("contact"))
+    opened = first == (contact.medium.value, contact.external_id)
     return Seen(
         contact_id=row["c_id"],
         contact=contact,

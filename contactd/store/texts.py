@@ -21,6 +21,7 @@ from contactd.store.schema import (
     tickets,
 )
 from contactd.store.upsert import upsert
+from contactd.store.views import of_sites
 from contactd.tickets.contact import Medium
 
 REPORTS_LAST: Final = timedelta(days=3)  # of texts whose id never became known
@@ -382,10 +383,11 @@ class Texts:
 
     # To look at
 
-    async def latest(self, most: int = 200) -> list[ShownText]:
-        """Return the texts that went out last, the latest first."""
+    async def latest(self, most: int = 200, sites: frozenset[str] = frozenset()) -> list[ShownText]:
+        """Return the texts that went out last, the latest first; of some sites, unless of all."""
+        wanted = _LATEST.where(of_sites(sites)) if sites else _LATEST
         async with self._database.reading() as connection:
-            rows = (await connection.execute(_LATEST, {"most": most})).mappings().all()
+            rows = (await connection.execute(wanted, {"most": most})).mappings().all()
         return [
             ShownText(
                 text=_stored(row),

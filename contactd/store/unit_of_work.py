@@ -1,14 +1,16 @@
 """One transaction: repositories in, rows and outbox out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, text
+from sqlalchemy import bindparam, delete, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
+from contactd.store.keyed import set_mark
 from contactd.store.repositories import (
     SqlContacts,
     SqlContracts,
@@ -17,7 +19,7 @@ from contactd.store.repositories import (
     SqlTickets,
 )
 from contactd.store.routing import SqlRouting
-from contactd.store.schema import Instant, outbox
+from contactd.store.schema import Instant, acts, once, outbox
 from contactd.store.sqlite import SOON
 from contactd.tickets.contact import Cursor
 from contactd.tickets.events import Due, Event
@@ -29,6 +31,13 @@ _ADD_UNIQUE_EVENTS: Final = {
     .execution_options(**SOON)
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
+ONCE_FOR: Final = timedelta(days=7)  # nobody sends a form again after that
+_ADD_ONCE: Final = {
+    name: dialect.insert(once).on_conflict_do_nothing(index_elements=["key"])
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
+_FORGET_ONCE: Final = delete(once).where(once.c.at < bindparam("before", type_=once.c.at.type))
+_ADD_ACT: Final = insert(acts)
 _READ_TO: Final = (
     text(
         "INSERT INTO cursors (source, position, updated_at) VALUES (:source, :position, :now)"
@@ -66,6 +75,25 @@ class SqlUnitOfWork:
                 ],
             )
 
+    async def once(self, key: str) -> bool:
+        now = self._clock.now()
+        await self.connection.execute(_FORGET_ONCE, {"before": now - ONCE_FOR})
+        statement = _ADD_ONCE[self.connection.dialect.name]
+        added = await self.connection.execute(statement, {"key": key[:80], "at": now})
+        return added.rowcount == 1
+
+    async def note_act(
+        self, actor: str, action: str, subject: str, body: Mapping[str, Any]
+    ) -> None:
+        row = {
+            "at": self._clock.now(),
+            "actor": actor[:80],
+            "action": action,
+            "subject": subject[:120],
+            "body": dict(body),
+        }
+        await self.connection.execute(_ADD_ACT, row)
+
     def emit(self, event: Event | Due) -> None:
         """Store `event` in the outbox on commit; a `Due` whose key is there already is dropped."""
         now = self._clock.now()
@@ -86,4 +114,5 @@ class SqlUnitOfWork:
             statement = _ADD_UNIQUE_EVENTS[self.connection.dialect.name]
             await self.connection.execute(statement, self._unique_events)
         self._events, self._unique_events = [], []
+        await set_mark(self.connection)
         await self.connection.commit()

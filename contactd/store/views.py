@@ -2,13 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contactd.clock import Clock
@@ -129,6 +129,7 @@ class ContactView:
     mail: MailFacts | None
     filed_at: datetime
     attachments: tuple[AttachmentView, ...] = ()
+    site: str = ""  # of its ticket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +193,7 @@ class TicketFilters:
 
     states: Collection[State] = ()
     site: str | None = None
+    sites: frozenset[str] = frozenset()  # those that somebody sees, and what is of none; empty: all
     requester: str | None = None
     opened_from: datetime | None = None
     opened_to: datetime | None = None  # exclusive
@@ -201,6 +203,7 @@ class TicketFilters:
 class ContactFilters:
     medium: Medium | None = None
     ticket: str | None = None  # number
+    sites: frozenset[str] = frozenset()  # as of tickets
     received_from: datetime | None = None
     received_to: datetime | None = None  # exclusive
 
@@ -217,16 +220,6 @@ class TicketPage:
 class ContactPage:
     items: tuple[ContactView, ...]
     next_cursor: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TodayView:
-    """Tickets opened on a day, and contacts that came in on it."""
-
-    states: Mapping[State, int]
-    priorities: Mapping[Priority, int]
-    intake: Mapping[Medium, int]
-    latest: tuple[TicketView, ...]  # the newest first
 
 
 _assignee = people.alias("assignee")
@@ -253,9 +246,9 @@ _TICKETS: Final = select(
     )
 )
 _TICKET: Final = _TICKETS.where(tickets.c.number == bindparam("ticket"))
-_CONTACTS: Final = select(contacts, tickets.c.number.label("ticket")).select_from(
-    contacts.join(tickets, tickets.c.id == contacts.c.ticket_id)
-)
+_CONTACTS: Final = select(
+    contacts, tickets.c.number.label("ticket"), tickets.c.site.label("ticket_site")
+).select_from(contacts.join(tickets, tickets.c.id == contacts.c.ticket_id))
 _CONTACTS_OF_TICKET: Final = _CONTACTS.where(contacts.c.ticket_id == bindparam("ticket")).order_by(
     contacts.c.received_at, contacts.c.id
 )
@@ -333,16 +326,6 @@ def _between(column: ColumnElement[Any]) -> ColumnElement[bool]:
     )
 
 
-_COUNTS: Final = (
-    select(tickets.c.state, tickets.c.priority, func.count().label("count"))
-    .where(_between(tickets.c.opened_at))
-    .group_by(tickets.c.state, tickets.c.priority)
-)
-_INTAKE: Final = (
-    select(contacts.c.medium, func.count().label("count"))
-    .where(_between(contacts.c.received_at), contacts.c.direction == Direction.IN.value)
-    .group_by(contacts.c.medium)
-)
 _LATEST: Final = (
     _TICKETS.where(_between(tickets.c.opened_at))
     .order_by(tickets.c.opened_at.desc(), tickets.c.id.desc())
@@ -466,30 +449,17 @@ class Views:
             raise NotFound(f"there is no attachment {attachment_id}")
         return AttachmentView(**row)
 
-    async def today(self, day: date, zone: str, *, latest: int = 20) -> TodayView:
-        """Return what happened on `day` in the time zone `zone` (IANA name)."""
+    async def latest(self, day: date, zone: str, most: int) -> tuple[TicketView, ...]:
+        """Return the tickets that were opened last on `day` in the time zone `zone`."""
         local = ZoneInfo(zone)
         start, end = (
             datetime.combine(each, time(), local).astimezone(UTC)
             for each in (day, day + timedelta(days=1))
         )
-        times = {"start": start, "end": end}
         async with self._database.reading() as connection:
-            counts = (await connection.execute(_COUNTS, times)).mappings().all()
-            intake = (await connection.execute(_INTAKE, times)).mappings().all()
-            found = await connection.execute(_LATEST, {**times, "most": latest})
-            newest = found.mappings().all()
-        states = dict.fromkeys(State, 0)
-        priorities = dict.fromkeys(Priority, 0)
-        for row in counts:
-            states[State(row["state"])] += row["count"]
-            priorities[Priority(row["priority"])] += row["count"]
-        return TodayView(
-            states=states,
-            priorities=priorities,
-            intake={Medium(row["medium"]): row["count"] for row in intake},
-            latest=tuple(map(_ticket, newest)),
-        )
+            asked = {"start": start, "end": end, "most": most}
+            rows = (await connection.execute(_LATEST, asked)).mappings().all()
+        return tuple(map(_ticket, rows))
 
     async def people(self, limit: int = 1000) -> tuple[PersonView, ...]:
         async with self._database.reading() as connection:
@@ -517,12 +487,20 @@ class Views:
         return tuple(map(ledger_day, rows))
 
 
+async def tickets_of(connection: AsyncConnection, ids: Collection[int]) -> dict[int, TicketView]:
+    """Return some tickets by their ids."""
+    rows = await connection.execute(_TICKETS.where(tickets.c.id.in_(ids)))
+    return {row["id"]: _ticket(row) for row in rows.mappings()}
+
+
 def _ticket_conditions(filters: TicketFilters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if filters.states:
         conditions.append(tickets.c.state.in_(sorted(state.value for state in filters.states)))
     if filters.site is not None:
         conditions.append(tickets.c.site == _storable(filters.site))
+    if filters.sites:
+        conditions.append(of_sites(filters.sites))
     if filters.requester is not None:
         value = filters.requester.strip()
         value = _storable(value.lower()) if "@" in value else address(value)
@@ -535,6 +513,11 @@ def _ticket_conditions(filters: TicketFilters) -> list[ColumnElement[bool]]:
     return conditions
 
 
+def of_sites(keys: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition of tickets of some sites, or of no known one."""
+    return or_(tickets.c.site.in_(sorted(keys)), tickets.c.site.is_(None))
+
+
 def _storable(value: str) -> str:
     """Return a value from a URL, "" when no row can hold it (PostgreSQL refuses NUL)."""
     return value if value.isprintable() else ""
@@ -542,6 +525,8 @@ def _storable(value: str) -> str:
 
 def _contact_conditions(filters: ContactFilters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
+    if filters.sites:
+        conditions.append(of_sites(filters.sites))
     if filters.medium is not None:
         conditions.append(contacts.c.medium == filters.medium.value)
     if filters.ticket is not None:
@@ -654,6 +639,7 @@ def _contact(row: RowMapping, files: tuple[AttachmentView, ...]) -> ContactView:
     return ContactView(
         id=row["id"],
         ticket=row["ticket"],
+        site=row["ticket_site"] or "",
         person_id=row["person_id"],
         medium=Medium(row["medium"]),
         external_id=row["external_id"],

@@ -12,12 +12,13 @@ from the rows at hand, so that the same rows always give the same facts. Pure: n
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from contactd.tickets.contact import CallFacts, Contact, Leg, Medium, Outcome, Source
+from contactd.telephony.outgoing import number_of_ref
+from contactd.tickets.contact import CallFacts, Contact, Direction, Leg, Medium, Outcome, Source
 
 COLUMNS: Final = 17  # of etc/asterisk/cel_custom.conf; more may follow
 SETTLE_S: Final = 2.0  # app_queue writes COMPLETE* after the channel's end, from another thread
@@ -28,6 +29,7 @@ KEEP_S: Final = 60.0  # how long rows of ended channels are kept for others that
 MOMENT_S: Final = 0.1  # while bridges are rebuilt for a transfer, others meet for a moment
 TEXTS: Final = "Message/"  # the one channel of all SIP MESSAGEs: it lives as long as the PBX
 MAX_NAME: Final = 254  # characters; the column of the contact
+EXTENSION_DIGITS: Final = 5  # a longer number is E.164, without its "+"
 MAX_HOPS: Final = 8  # Local channels between the caller and a person
 
 _KEPT: Final = frozenset(
@@ -292,7 +294,7 @@ class CallRecords(Generic[Position]):
         bridge.last_at = max(bridge.last_at, row.at)
 
     def _told_by_dialplan(self, row: CelRow, channel: _Channel[Position]) -> None:
-        if row.userevent == "HOTLINE":
+        if row.userevent == "HOTLINE" or (row.userevent == "OUTGOING" and _is_ours(row.uniqueid)):
             self._hotline(channel)
         elif row.userevent in _OFFER_EVENTS:
             call_id, _, engineer = row.detail("extra").partition("|")
@@ -303,7 +305,7 @@ class CallRecords(Generic[Position]):
                 self._changed[call_id] = None
 
     def _hotline(self, channel: _Channel[Position]) -> None:
-        """Note that a channel which began elsewhere was sent to the hotline."""
+        """Note that a channel which began elsewhere was sent to the hotline, or calls out."""
         if channel.row("CHAN_START") is None and _age_key(channel.uniqueid) < self._oldest:
             return  # a late row of a call that was finished long ago
         if channel.uniqueid not in self._calls:
@@ -401,6 +403,8 @@ class CallRecords(Generic[Position]):
         channel = self._calls[call_id]
         started = channel.row("CHAN_START") or channel.rows[0]
         facts, lost = self._facts(channel, final=final)
+        if _is_ours(call_id):
+            return _called(channel, facts, lost=lost)
         return Contact(
             medium=Medium.CALL,
             external_id=call_id,
@@ -556,6 +560,42 @@ class CallRecords(Generic[Position]):
         if answered and answered.cid_num:
             return _clean(answered.cid_num)
         return channel.name.partition("/")[2].rpartition("-")[0]
+
+
+def _is_ours(call_id: str) -> bool:
+    """Return whether somebody of the desk made a call, by the id that we chose for it."""
+    return bool(number_of_ref(call_id))
+
+
+def _called(channel: _Channel[Position], facts: CallFacts, *, lost: bool) -> Contact:
+    """Return a call that the desk made; it begins when the requester is dialled."""
+    rows = [row for row in channel.rows if row.userevent == "OUTGOING"]
+    number, _, engineer = _clean(rows[0].detail("extra")).partition("|")
+    legs = tuple(replace(leg, engineer=engineer) for leg in facts.legs)
+    facts = replace(facts, did="", stage="", legs=legs)
+    ends = [row.detail("extra") for row in channel.rows if row.userevent == "DIALLED"]
+    return Contact(
+        medium=Medium.CALL,
+        external_id=channel.uniqueid,
+        received_at=_instant(rows[0].at),
+        direction=Direction.OUT,
+        source=Source.REPLAY,
+        to_value=number if len(number) <= EXTENSION_DIGITS else f"+{number}",
+        outcome=_outcome_of_ours(facts, ends[-1] if ends else "", lost=lost),
+        call=facts,
+        ticket=number_of_ref(channel.uniqueid),
+    )
+
+
+def _outcome_of_ours(facts: CallFacts, dialled: str, *, lost: bool) -> Outcome:
+    """Say how it went; `dialled` is Dial's word for it (DIALSTATUS)."""
+    if facts.ended_at is None:
+        return Outcome.RECEIVED
+    if facts.answered_at is not None:
+        return Outcome.ANSWERED
+    if lost:
+        return Outcome.PBX_LOST
+    return Outcome.BUSY if dialled == "BUSY" else Outcome.NO_ANSWER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

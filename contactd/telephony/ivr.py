@@ -10,6 +10,7 @@ from typing import Final
 from contactd.clock import Clock
 from contactd.log import get_logger
 from contactd.telephony.agi import AgiRequest
+from contactd.telephony.helplink import HelpLink, Said
 from contactd.telephony.intake import Intake
 from contactd.telephony.speech import progress_sounds
 from contactd.tickets.contact import CallFacts, Contact, Medium
@@ -39,6 +40,7 @@ class Ivr:
         confirm_answer: ConfirmAnswer,
         clock: Clock,
         default_queue: str,
+        help_link: HelpLink | None = None,  # None: there is no remote help
     ) -> None:
         self._tickets = tickets
         self._intake = intake
@@ -46,12 +48,14 @@ class Ivr:
         self._confirm_answer = confirm_answer
         self._clock = clock
         self._default_queue = default_queue
+        self._help_link = help_link
 
     def handlers(self) -> Mapping[str, Callable[[AgiRequest], Awaitable[Sequence[str]]]]:
         return {
             "arrive": self.arrive,
             "fault": self.fault,
             "progress": self.progress,
+            "remote": self.remote,
             "page": self.page,
             "confirm": self.confirm,
         }
@@ -69,6 +73,7 @@ class Ivr:
             filed.site,
             filed.open_ticket,
             "1" if filed.joined else "0",
+            "1" if self._help_link is not None and self._help_link.offered else "0",
         )
 
     async def fault(self, request: AgiRequest) -> Sequence[str]:
@@ -93,6 +98,15 @@ class Ivr:
         language = request.headers.get("language", "zh")
         sounds = progress_sounds(progress, now=self._clock.now(), language=language)
         return "ok", "found", "&".join(sounds)
+
+    async def remote(self, request: AgiRequest) -> Sequence[str]:
+        """Key 3: the caller asks for remote help, and is texted the link that begins it."""
+        if self._help_link is None:
+            return "ok", Said.FAILED.value
+        contact = self._contact(request)
+        filed = await self._intake.file(contact)
+        call_id, caller = contact.external_id, contact.from_value
+        return "ok", (await self._help_link.send(call_id, filed.ticket, caller)).value
 
     async def page(self, request: AgiRequest) -> Sequence[str]:
         """An engineer who was rung about a ticket pressed a key, or none (no digit)."""

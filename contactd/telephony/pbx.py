@@ -7,7 +7,7 @@ records) says how it went. Each loop here only ever looks: a signal that is lost
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -43,9 +43,19 @@ from contactd.telephony.cel import Listing
 from contactd.telephony.intake import Intake
 from contactd.telephony.ledger import has_channel, hotline_calls
 from contactd.telephony.ordered import OrderedByKey
+from contactd.telephony.outgoing import CONTEXT as OUT
+from contactd.telephony.outgoing import OutgoingCall, OutgoingCalls, Step
 from contactd.telephony.replay import Look, PbxFiles, PbxRecords
 from contactd.telephony.voice import CONTEXTS, PAGE, Outgoing
-from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Outcome
+from contactd.tickets.contact import (
+    CallFacts,
+    Contact,
+    Direction,
+    Filed,
+    Leg,
+    Medium,
+    Outcome,
+)
 from contactd.tickets.service import TicketService
 
 log = get_logger()
@@ -60,7 +70,7 @@ YESTERDAY_FOR: Final = timedelta(hours=1)  # after midnight the day before is st
 MEMBERS_CHANGED: Final = frozenset(
     {"QueueMemberAdded", "QueueMemberRemoved", "QueueMemberPenalty", "Reload"}
 )
-EVENTS: Final = CALL_EVENTS | MEMBERS_CHANGED | {"Hangup", "OriginateResponse"}
+EVENTS: Final = CALL_EVENTS | MEMBERS_CHANGED | {"Hangup", "OriginateResponse", "UserEvent"}
 NORMAL_END: Final = 16  # Q.850
 
 
@@ -82,6 +92,7 @@ class Shared:
     clock: Clock
     signals: Signals
     zone: str
+    calling: OutgoingCalls = field(default_factory=OutgoingCalls)  # calls that the desk makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +206,10 @@ class Pbx:
         if event["Event"] in MEMBERS_CHANGED:
             self._shared.signals.raise_here(Topic.ROSTER)
         self._tell(self._outgoing.feed(event, _loop_time()))
-        self._follow(self.calls.feed(event, self._clock.now()))
+        now = self._clock.now()
+        if (moved := self._shared.calling.feed(event, now)) is not None:
+            self._follow_ours(moved)
+        self._follow(self.calls.feed(event, now))
 
     def _follow(self, changes: list[Change]) -> None:
         for change in changes:
@@ -281,6 +295,8 @@ class Pbx:
         self._list_again_at = float("-inf")
         live = frozenset(channel.get("Uniqueid", "") for channel in channels)
         self._tell(self._outgoing.resync(live, asked_at))
+        for gone in self._shared.calling.resync(self.name, live, self._clock.now()):
+            self._follow_ours(gone)
         self._follow(self.calls.resync(channels, queues, self._clock.now()))
         self._shared.signals.raise_here(Topic.ROSTER)
         self._shared.signals.raise_here(Topic.REPLAY)
@@ -373,7 +389,7 @@ class Pbx:
         Of the facts: `site`, `vip`, `conference`, `pin` ("1": a PIN is asked for), `code`.
         """
         ref, facts = notification.ref, notification.facts
-        number = "".join(sign for sign in notification.address if sign.isdigit())
+        number = _digits(notification.address)
         ring_s = self._hotline.page_ring_s
         self._outgoing.begin(ref, ring_s=ring_s, now=_loop_time())
         try:
@@ -425,6 +441,63 @@ class Pbx:
                 self._outgoing.give_up(ref)
                 await self._ami.action("Hangup", ACTION_S, Channel=ref, Cause=NORMAL_END)
 
+    # Calls that the desk makes
+
+    async def call_out(self, call: OutgoingCall, *, phone: str, language: str, theirs: str) -> None:
+        """Ring `phone`; who answers and presses 1 is connected with the requester.
+
+        `language` is spoken to who answers, `theirs` to the requester.
+
+        Raises:
+            SendUnknown: it may ring.
+            TemporaryFailure: nothing rings.
+            PermanentFailure: the PBX refuses to dial that.
+        """
+        number = _digits(call.number)
+        outcome = await self._ami.originate(
+            channel=f"Local/{_digits(phone)}@contactd-call/n",
+            channel_id=call.ref,
+            context=OUT,
+            exten="s",
+            caller_id="contactd",
+            variables={
+                "NUMBER": number,
+                "ENGINEER": call.engineer,
+                "LANG": language,
+                "THEIR_LANG": theirs,
+            },
+            timeout_s=self._hotline.page_ring_s,
+        )
+        if outcome is OriginateOutcome.UNKNOWN:
+            raise SendUnknown("not known whether the call was dialled")
+
+    def _follow_ours(self, call: OutgoingCall) -> None:
+        if call.step in (Step.THEM, Step.TALKING):
+            self._work.submit(call.ref, partial(self._note_ours, call))
+        elif call.step is Step.OVER:
+            self._shared.signals.raise_here(Topic.REPLAY)
+        self._shared.signals.raise_(Topic.BOARD)
+
+    async def _note_ours(self, call: OutgoingCall) -> None:
+        """Put the call on its ticket; the records say how it went when it is over."""
+        talked_from = call.talked_from
+        legs = (Leg(engineer=call.engineer, answered_at=talked_from),) if talked_from else ()
+        contact = Contact(
+            medium=Medium.CALL,
+            external_id=call.ref,
+            received_at=call.since,
+            direction=Direction.OUT,
+            to_value=call.number,
+            outcome=Outcome.ANSWERED if legs else Outcome.RECEIVED,
+            call=CallFacts(pbx=self.name, did="", answered_at=talked_from, legs=legs),
+            ticket=call.ticket,
+        )
+        with bound(call=call.ref):
+            try:
+                await self._shared.tickets.receive(contact)
+            except TemporaryFailure as failure:  # the records bring it
+                log.warning("call.not_filed_yet", reason=str(failure))
+
     # Texts, through a GSM gateway
 
     async def send_text(self, headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -459,6 +532,11 @@ class Pbx:
 
 def _keys(duties: Duties) -> frozenset[str]:
     return frozenset(engineer.key for engineer in duties.engineers)
+
+
+def _digits(number: str) -> str:
+    """Return a number as the dialplan dials it: E.164 without "+", or an extension."""
+    return "".join(sign for sign in number if sign.isdigit())
 
 
 def _loop_time() -> float:

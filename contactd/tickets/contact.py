@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+PORTAL: Final = "portal:"  # how external ids begin of what requesters wrote on the portal
+
 
 class Medium(StrEnum):
     CALL = "call"
@@ -40,6 +42,9 @@ class Outcome(StrEnum):
     SELF_SERVICE = "self_service"  # heard the progress of a ticket and hung up
     UNREACHED = "unreached"  # the queue ended without a person and without a message
     PBX_LOST = "pbx_lost"  # the PBX was restarted under the call
+    # Of calls that somebody of the desk makes: nobody picked up; the line was busy or refused
+    NO_ANSWER = "no_answer"
+    BUSY = "busy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +150,8 @@ class File:
 class Contact:
     """One interaction. `(medium, external_id)` makes receiving it twice harmless.
 
+    Of a call that the desk makes (`direction` out) `to_value` is the requester's number.
+
     For a call `external_id` is the uniqueid of the caller's channel (with the PBX's systemname in
     front), `from_value` the caller's number as the network gave it ("" when withheld), `to_value`
     the DID that was dialled.
@@ -164,6 +171,9 @@ class Contact:
     mail: MailFacts | None = None
     html: str = ""  # of a mail, safe to show
     files: tuple[File, ...] = ()  # kept by now; named by the commit that files the contact
+    # Of what was written on the portal and of calls that the desk makes; neither is stored.
+    ticket: str = ""  # number of the ticket that it surely belongs to
+    site: str = ""  # key of the site that it says it is about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,20 @@ class NoticesStopped:
     refs: list[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeDue:
+    """Somebody wants to see their tickets on the portal: send them a code, if they are known."""
+
+    challenge: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteDue:
+    """A limit of time of a remote session is reached: nobody came, or nobody went on."""
+
+    session_id: int
+
+
 Event = (
     CallEnded
     | MailDue
@@ -83,13 +97,15 @@ Event = (
     | DutyDue
     | NoticeDue
     | NoticesStopped
+    | CodeDue
+    | RemoteDue
 )
 
 KINDS: Final[dict[str, type[Event]]] = {
     kind.__name__: kind
     for kind in (
         CallEnded, MailDue, TextDue, TicketDue, EscalationDue, GroupDue, DutyDue, NoticeDue,
-        NoticesStopped,
+        NoticesStopped, CodeDue, RemoteDue,
     )
 }  # fmt: skip
 

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Final
 
 from contactd.tickets import model
-from contactd.tickets.contact import ECHOES, Contact, Filed, Medium, Writer
+from contactd.tickets.contact import ECHOES, Contact, Direction, Filed, Medium, Writer
 from contactd.tickets.events import CallEnded
-from contactd.tickets.journal import Draft
+from contactd.tickets.journal import REQUESTER, Draft
 from contactd.tickets.model import Decision, Ticket, TicketPolicy
 from contactd.tickets.numbers import mentioned
 from contactd.tickets.people import MAIL, Address, Branch, Person, address_of, branch_of
@@ -129,6 +129,8 @@ def _asks_nothing(contact: Contact) -> bool:
 
     A vacation note that answers "closed", or the requester's belated OK.
     """
+    if contact.direction is Direction.OUT:  # the desk calls them once more, after the end
+        return True
     if contact.medium is Medium.TEXT:
         return says(contact.text) is not Says.WORDS
     mail = contact.mail
@@ -178,8 +180,7 @@ class Filing:
         return list(self._by_key.values())
 
     def file(self, told: Contact) -> ContactSlip:
-        """Put a contact into its place; the same contact again only adds what is new."""
-        told = model.clean(told)
+        """Put a contact, clean as by `model`, into its place; once more only adds what is new."""
         key = (told.medium, told.external_id)
         slip = self._by_key.get(key)
         if slip is None:
@@ -188,10 +189,10 @@ class Filing:
             self._again(slip, told)
         return slip
 
-    def separate(self, slip: ContactSlip, number: str) -> None:
+    def separate(self, slip: ContactSlip, number: str, actor: str = REQUESTER) -> None:
         """Give a contact that had joined an older ticket one of its own, with `number`."""
         old = slip.ticket
-        old.apply(model.separate(old.ticket, slip.contact, number, self._now))
+        old.apply(model.separate(old.ticket, slip.contact, number, self._now, actor))
         decision = self._open(slip.contact, slip.person)
         own = TicketSlip(ticket=replace(decision.ticket, number=number), requester=slip.person)
         own.entries += decision.entries
@@ -263,6 +264,8 @@ class Filing:
         A number in the subject is no secret: it counts for who takes part, and not if the sender
         is forged. A Message-ID is known to nobody but who wrote or got the mail.
         """
+        if (proved := self._by_number.get(contact.ticket)) is not None:
+            yield proved
         if contact.medium is Medium.TEXT:
             asked = self._asked.get(self._address(contact).value, ())
             yield from self._taking_part(person, (*mentioned(contact.text), *asked))
@@ -302,7 +305,8 @@ class Filing:
         slip.changed = True
 
     def _open(self, contact: Contact, person: PersonSlip) -> Decision:
-        branch = branch_of(person.person, self._address(contact), self._branches)
+        theirs = branch_of(person.person, self._address(contact), self._branches)
+        branch = self._branches.get(contact.site, theirs)  # the fault may be at another site
         return model.open_ticket(contact, person.person, branch, self._policy, self._now)
 
     def _requester(self, contact: Contact) -> PersonSlip:

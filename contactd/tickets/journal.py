@@ -61,7 +61,7 @@ def asks_nothing(entry: Entry) -> bool:
 
 def instant_text(at: datetime) -> str:
     """Return an instant as fixed-width UTC text, the same whatever zone it was given in."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def canonical(ticket: str, seq: int, draft: Draft) -> bytes:

@@ -1,7 +1,7 @@
 """The ticket and everything that is decided about it: values in, values out (pure)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,7 +9,16 @@ from typing import Any, Final
 
 from contactd.errors import ActionNotAllowed, PermanentFailure
 from contactd.tickets import journal
-from contactd.tickets.contact import CallFacts, Contact, MailFacts, Medium, Outcome, Source
+from contactd.tickets.contact import (
+    CallFacts,
+    Contact,
+    Direction,
+    MailFacts,
+    Medium,
+    Outcome,
+    Source,
+)
+from contactd.tickets.describing import Description, Standard, told
 from contactd.tickets.journal import Draft, Entry, instant_text
 from contactd.tickets.people import Branch, Person
 from contactd.tickets.priority import MATRIX, Impact, Matrix, Priority, Urgency, priority
@@ -54,6 +63,8 @@ class Ticket:
     updated_at: datetime
     journal_seq: int
     journal_hash: str
+    standard: Standard = field(default_factory=Standard)  # what was said of the fault
+    merged_into: int = 0  # id of the ticket that has its contacts now, 0: none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,14 +166,17 @@ def clean_text(value: str) -> str:
 
 def clean(contact: Contact) -> Contact:
     """Return `contact` as it can be stored: one-line fields cut to their columns."""
-    return replace(
-        contact,
-        external_id=_key(contact.external_id),
-        from_value=clean_line(contact.from_value, 254),
-        from_name=clean_line(contact.from_name, 254),
-        to_value=clean_line(contact.to_value, 254),
-        text=clean_text(contact.text),
-    )
+    found = {
+        "external_id": _key(contact.external_id),
+        "from_value": clean_line(contact.from_value, 254),
+        "from_name": clean_line(contact.from_name, 254),
+        "to_value": clean_line(contact.to_value, 254),
+        "text": clean_text(contact.text),
+    }
+    changed: dict[str, Any] = {
+        name: value for name, value in found.items() if getattr(contact, name) != value
+    }
+    return replace(contact, **changed) if changed else contact
 
 
 def _key(external_id: str) -> str:
@@ -267,6 +281,11 @@ def _title(contact: Contact) -> str:
 
 def join(ticket: Ticket, contact: Contact, person: Person, now: datetime) -> Decision:
     """Add a contact to the ticket that it belongs to; `person` is whose it is."""
+    if contact.direction is Direction.OUT:  # the requester asks for nothing by being called
+        called = draft(ticket, now, journal.SYSTEM, "calling.dialled", _naming(contact))
+        return _with_call(
+            Decision(ticket=replace(ticket, updated_at=now), entries=(called,)), None, contact, now
+        )
     writes = contact.mail is not None or contact.medium is Medium.TEXT
     has_it = writes and person.key != "" and person.key == ticket.assignee
     body = {**_naming(contact), **({"engineer": person.key} if has_it else {})}
@@ -284,10 +303,12 @@ def learn(ticket: Ticket, before: Contact, after: Contact, now: datetime) -> Dec
     return _with_call(Decision(ticket=ticket), before, after, now)
 
 
-def separate(ticket: Ticket, contact: Contact, number: str, now: datetime) -> Decision:
+def separate(
+    ticket: Ticket, contact: Contact, number: str, now: datetime, actor: str = journal.REQUESTER
+) -> Decision:
     """Let go of a contact that is about something else and now has the ticket `number`."""
     body = {**_naming(contact), "to": number}
-    entry = draft(ticket, now, journal.REQUESTER, "ticket.separated", body)
+    entry = draft(ticket, now, actor, "ticket.separated", body)
     return Decision(ticket=replace(ticket, updated_at=now), entries=(entry,))
 
 
@@ -309,6 +330,12 @@ def act(ticket: Ticket, action: Action, *, actor: str, note: str, now: datetime)
     )
     entry = draft(moved, now, actor, _DONE[action], _noted(note))
     return Decision(ticket=moved, entries=(entry,))
+
+
+def place_call(ticket: Ticket, ref: str, engineer: str, *, actor: str, now: datetime) -> Decision:
+    """Note that somebody's phone is rung, to call the requester then."""
+    entry = draft(ticket, now, actor, "calling.placed", {"contact": ref, "engineer": engineer})
+    return Decision(ticket=ticket, entries=(entry,))
 
 
 def take(
@@ -373,6 +400,145 @@ def classify(  # noqa: PLR0913 - what a classification depends on
             "reason": changed.priority_reason,
         }
         entries.append(draft(changed, now, actor, "priority.changed", levels))
+    return Decision(ticket=changed, entries=tuple(entries))
+
+
+def describe(  # noqa: PLR0913 - what a priority depends on
+    ticket: Ticket, said: Description, *, vip: bool, matrix: Matrix, actor: str, now: datetime
+) -> Decision:
+    """Say more of the fault; its priority follows if that says how many it concerns.
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "describe")
+    standard, new = told(ticket.standard, said)
+    described = replace(ticket, standard=standard)
+    entries: tuple[Draft, ...] = ()
+    if new:
+        described = replace(described, updated_at=now)
+        body = {name: value for name, value in new.items() if name != "impact"}
+        if body:
+            entries = (draft(described, now, actor, "ticket.described", body),)
+    kind = Classification(title=said.title, system=said.system, impact=said.impact)
+    found = classify(described, kind, vip=vip, matrix=matrix, actor=actor, now=now)
+    if new and not entries and not found.entries:  # somebody has said what was only assumed
+        body = {"impact": int(standard.impact or ticket.impact)}
+        entries = (draft(described, now, actor, "classified", body),)
+    return Decision(ticket=found.ticket, entries=(*entries, *found.entries))
+
+
+def comment(ticket: Ticket, words: str, *, actor: str, now: datetime) -> Decision:
+    """Note something for the people who work on it; the requester never sees it.
+
+    Raises:
+        PermanentFailure: there are no words in it.
+    """
+    words = clean_text(words).strip()
+    if not words:
+        raise PermanentFailure("there are no words in it")
+    return note(ticket, COMMENT, actor=actor, body={"note": words}, now=now)
+
+
+def merged(ticket: Ticket, into: Ticket, *, actor: str, now: datetime) -> Decision:
+    """End a ticket whose contacts are those of another one from now on.
+
+    Raises:
+        ActionNotAllowed: it is over or solved, or the other one is over.
+    """
+    if ticket.id == into.id:
+        raise ActionNotAllowed("cannot merge a ticket into itself")
+    _check_open(into, "merge into")
+    state = next_state(ticket.state, Action.CANCEL)
+    moved = replace(_moved(ticket, state, now), merged_into=into.id)
+    entry = draft(moved, now, actor, _DONE[Action.CANCEL], {"into": into.number})
+    return Decision(ticket=moved, entries=(entry,))
+
+
+def absorbed(  # noqa: PLR0913 - two tickets, and what comes over
+    ticket: Ticket, other: Ticket, carried: Sequence[Entry], *, contacts: int, actor: str,
+    now: datetime,
+) -> Decision:  # fmt: skip
+    """Take over the contacts of a ticket that ends; `carried` are what nobody has answered yet.
+
+    Those are written down here as they came in, so that the promise to answer them goes on.
+    """
+    latest = max(ticket.last_contact_at, other.last_contact_at)
+    has_all = replace(ticket, last_contact_at=latest, updated_at=now)
+    body = {"from": other.number, "contacts": contacts}
+    entries = [draft(has_all, now, actor, "ticket.merged", body)]
+    for entry in carried:
+        action = "contact.added" if entry.action == "opened" else entry.action
+        kept = {name: value for name, value in entry.body.items() if name not in _OF_OPENING}
+        entries.append(draft(has_all, now, entry.actor, action, kept))
+    return Decision(ticket=has_all, entries=tuple(entries))
+
+
+def unanswered(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the contacts of a journal that nobody has answered, with how their calls ended."""
+    waiting: list[Entry] = []
+    for entry in entries:
+        if entry.action in _ANSWERS:
+            waiting = []
+        if entry.action == "ticket.separated":
+            waiting = [each for each in waiting if each.body["contact"] != entry.body["contact"]]
+        if entry.action in _CONTACTS or (
+            entry.action in _ENDINGS
+            and entry.body["contact"] in {each.body["contact"] for each in waiting}
+        ):
+            waiting.append(entry)
+    return waiting
+
+
+COMMENT: Final = "comment"  # body note: words for the people who work on it
+_OF_OPENING: Final = frozenset({"priority", "reason", "contract", "calendar"})
+_CONTACTS: Final = frozenset({"opened", "contact.added"})
+_ENDINGS: Final = frozenset({"call.ended", "call.corrected"})
+_ANSWERS: Final = frozenset({"call.answered", "answered"})
+
+
+def belong_to(  # noqa: PLR0913 - whose it was and is, and where they are
+    ticket: Ticket, person: Person, names: tuple[str, str], branch: Branch | None, *,
+    matrix: Matrix, actor: str, now: datetime,
+) -> Decision:  # fmt: skip
+    """Make it the ticket of somebody else; `names` are whose it was, and whose it is.
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "give to somebody else")
+    if ticket.requester_id == person.id:
+        return Decision(ticket=ticket)
+    theirs = replace(ticket, requester_id=person.id, updated_at=now)
+    body = {"was": names[0], "requester": names[1]}
+    entry = draft(theirs, now, actor, "requester.changed", body)
+    found = suit(theirs, person, branch, matrix=matrix, actor=actor, now=now, moves=True)
+    return Decision(ticket=found.ticket, entries=(entry, *found.entries))
+
+
+def suit(  # noqa: PLR0913 - what follows from whose it is
+    ticket: Ticket, person: Person, branch: Branch | None, *,
+    matrix: Matrix, actor: str, now: datetime, moves: bool = False,
+) -> Decision:  # fmt: skip
+    """Let follow what does from whose an open ticket is: its site and promises, its priority.
+
+    A site that is known stays, unless the ticket `moves` with its requester.
+    """
+    changed, entries = ticket, []
+    if branch is not None and branch.key != ticket.site and (moves or not ticket.site):
+        changed = replace(changed, site=branch.key, updated_at=now)
+        body = {"site": branch.key, "site_before": ticket.site}
+        entries.append(draft(changed, now, actor, "site.changed", body))
+        for name, value in (
+            ("contract", branch.contract or CONTRACT),
+            ("calendar", branch.calendar or CALENDAR),
+        ):
+            entries.append(draft(changed, now, actor, f"{name}.changed", {name: value}))
+    level, reason = priority(ticket.impact, ticket.urgency, vip=person.vip, matrix=matrix)
+    if level is not ticket.priority:
+        changed = replace(changed, priority=level, priority_reason=reason, updated_at=now)
+        body = {"priority": level.value, "before": ticket.priority.value, "reason": reason}
+        entries.append(draft(changed, now, actor, "priority.changed", body))
     return Decision(ticket=changed, entries=tuple(entries))
 
 
@@ -489,6 +655,39 @@ def rate(  # noqa: PLR0913 - what a mark is made of
     return Decision(ticket=ticket, entries=(draft(ticket, now, actor, RATED, body),))
 
 
+def ask_call_back(
+    ticket: Ticket, number: str, wished: str, *, actor: str, now: datetime
+) -> Decision:
+    """Note that the requester wants to be called: on which number, and when, in their words.
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "call back about")
+    body = {"number": clean_line(number, 40), "wished": clean_line(wished, 120)}
+    return note(ticket, CALL_BACK_ASKED, actor=actor, body=body, now=now)
+
+
+def ask_remote(ticket: Ticket, entries: Iterable[Entry], *, actor: str, now: datetime) -> Decision:
+    """Note that the requester wants remote help; harmless while they wait for it (E1, C2).
+
+    Raises:
+        ActionNotAllowed: the ticket is over.
+    """
+    _check_open(ticket, "help remotely with")
+    waits = False
+    for entry in entries:
+        waits = entry.action == REMOTE_ASKED or (waits and entry.action not in _ENDS_WAITING)
+    if waits:
+        return Decision(ticket=ticket)
+    return note(ticket, REMOTE_ASKED, actor=actor, body={}, now=now)
+
+
+CALL_BACK_ASKED: Final = "call_back.asked"  # body number, wished
+REMOTE_ASKED: Final = "remote.asked"
+_ENDS_WAITING: Final = frozenset({"remote.started", "resolved", "reopened"})
+
+
 def note(
     ticket: Ticket, action: str, *, actor: str, body: dict[str, Any], now: datetime
 ) -> Decision:
@@ -591,6 +790,8 @@ def _with_call(
             entries.extend(taken.entries)
     if facts.final:
         action = "call.corrected" if known is not None and known.final else "call.ended"
+        if after.direction is Direction.OUT:  # nobody has to call back whom we did not reach
+            action = "calling.ended"
         entries.append(draft(ticket, now, journal.SYSTEM, action, _ending(after, facts)))
     return Decision(ticket=ticket, entries=tuple(entries))
 

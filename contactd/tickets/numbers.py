@@ -6,8 +6,10 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import date
+from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 SEQUENCE_DIGITS: Final = 4
@@ -58,9 +60,9 @@ def digits_of(keyed: Iterable[str]) -> str:
     return "".join(str(int(sign)) for sign in keyed if sign.isdecimal())
 
 
-def mentioned(words: str) -> Iterator[str]:
-    """Yield the first ticket numbers in what somebody wrote, as their check digits say."""
+@lru_cache(maxsize=64)  # a text is asked twice on its way to a ticket
+def mentioned(words: str) -> tuple[str, ...]:
+    """Return the first ticket numbers in what somebody wrote, as their check digits say."""
     plain = unicodedata.normalize("NFKC", words)
     found = (number for number in _NUMBER.findall(plain) if is_valid(number))
-    for number, _ in zip(dict.fromkeys(found), range(MOST_MENTIONED), strict=False):
-        yield number
+    return tuple(islice(dict.fromkeys(found), MOST_MENTIONED))

@@ -1,10 +1,12 @@
 """Whom a contact is from: the person, what they are known by, the branch office (pure)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
+from contactd.errors import PermanentFailure
 from contactd.tickets import phone
 from contactd.tickets.contact import Contact, Direction
 
@@ -39,6 +41,20 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What somebody says of a person; None: nothing. Numbers and mails are added to theirs."""
+
+    name: str | None = None
+    department: str | None = None
+    site: str | None = None
+    vip: bool | None = None
+    language: str | None = None
+    numbers: tuple[str, ...] = ()  # as people write them
+    mails: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()  # addresses that are not theirs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
     """What the tickets need to know of a site."""
 
@@ -65,6 +81,40 @@ def address_of(contact: Contact, *, country: str) -> Address:
     if "@" in value:
         return Address(kind=MAIL, value=value.strip().lower())
     return Address(kind=PHONE, value=phone.address(value, country=country))
+
+
+def said_of(card: Card, *, country: str) -> tuple[dict[str, Any], list[Address]]:
+    """Return what a card changes of a person, by column, and the addresses that it adds.
+
+    Raises:
+        PermanentFailure: a number is none, or a mail address.
+    """
+    lines = {"name": card.name, "department": card.department}
+    values: dict[str, Any] = {
+        name: " ".join(value.split())[:LONGEST_NAME]
+        for name, value in lines.items()
+        if value is not None
+    }
+    if card.site is not None:
+        values["site"] = card.site or None
+    values |= {
+        name: value
+        for name, value in (("vip", card.vip), ("language", card.language))
+        if value is not None
+    }
+    numbers = [(each, phone.address(each, country=country)) for each in card.numbers]
+    mails = [(each, each.strip().lower()) for each in card.mails]
+    found = [Address(kind=PHONE, value=value) for _, value in numbers]
+    found += [Address(kind=MAIL, value=value) for _, value in mails]
+    if any(not each.value for each in found if each.kind == PHONE):
+        raise PermanentFailure("that is not a telephone number")
+    if any(not _MAIL_ADDRESS.fullmatch(each.value) for each in found if each.kind == MAIL):
+        raise PermanentFailure("that is not a mail address")
+    return values, list(dict.fromkeys(found))
+
+
+LONGEST_NAME: Final = 120
+_MAIL_ADDRESS: Final = re.compile(r"[^@\s<>\",;]{1,64}@[^@\s<>\",;]{1,180}")
 
 
 def branch_of(person: Person, address: Address, branches: Mapping[str, Branch]) -> Branch | None:

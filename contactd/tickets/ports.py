@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from contactd.errors import TemporaryFailure
 from contactd.tickets.contact import Cursor
@@ -43,6 +43,28 @@ class People(Protocol):
 
     async def person(self, person_id: int) -> Person | None: ...
 
+    async def owner(self, address: Address) -> int | None:
+        """Return whose address it is."""
+        ...
+
+    async def known_by(self, person_id: int) -> Sequence[Address]:
+        """Return somebody's addresses, the preferred first."""
+        ...
+
+    async def put(self, person_id: int, values: Mapping[str, Any]) -> int:
+        """Store what is said of a person (0: a new one), by column; return their id."""
+        ...
+
+    async def add_address(self, person_id: int, address: Address) -> None: ...
+
+    async def drop_address(self, person_id: int, value: str) -> None: ...
+
+    async def merge(self, person_id: int, into: int) -> None:
+        """Give somebody everything of another, who is no more: tickets, contacts, addresses."""
+        ...
+
+    async def open_tickets(self, person_id: int) -> Sequence[Ticket]: ...
+
 
 class Tickets(Protocol):
     async def find(self, ticket: int | str) -> Ticket | None:
@@ -78,6 +100,16 @@ class Tickets(Protocol):
         """Append to the journals of the tickets with these ids."""
         ...
 
+    async def journal(self, ticket: Ticket) -> Sequence[Entry]: ...
+
+    async def changed_since(self, ticket_id: int, seq: int, actions: Collection[str]) -> bool:
+        """Return whether one of `actions` was written into the journal after the entry `seq`."""
+        ...
+
+    async def merge(self, ticket_id: int, into: int) -> int:
+        """Give a ticket the contacts of another, and what was merged into that; how many?"""
+        ...
+
     async def next_promise(self, ticket_id: int) -> Promised | None:
         """Return what comes due first of what the requester was promised; None: nothing does."""
         ...
@@ -101,6 +133,8 @@ class Contracts(Protocol):
 
 class Contacts(Protocol):
     async def seen(self, keys: Collection[ContactKey]) -> Mapping[ContactKey, Seen]: ...
+
+    async def key(self, contact_id: int) -> ContactKey | None: ...
 
     async def add(self, slips: Sequence[ContactSlip]) -> Mapping[ContactKey, int]:
         """Store new contacts; return the id of each."""
@@ -130,6 +164,16 @@ class UnitOfWork(Protocol):
 
     @property
     def contracts(self) -> Contracts: ...
+
+    async def once(self, key: str) -> bool:
+        """Return whether `key` is new; it is not any more once this commits."""
+        ...
+
+    async def note_act(
+        self, actor: str, action: str, subject: str, body: Mapping[str, Any]
+    ) -> None:
+        """Write into the journal of what people did beside tickets."""
+        ...
 
     async def read_to(self, cursors: Sequence[Cursor]) -> None:
         """Note how far replayed sources were read."""

@@ -9,15 +9,16 @@ from zoneinfo import ZoneInfo
 
 from contactd import metrics
 from contactd.clock import Clock
-from contactd.errors import NotFound, PermanentFailure
+from contactd.errors import ActionNotAllowed, NotFound, PermanentFailure
 from contactd.log import get_logger
 from contactd.signals import Topic
 from contactd.tickets import dispatching, model
 from contactd.tickets.contact import Contact, Filed, MailFacts, Medium, Replay, Source
+from contactd.tickets.describing import Description
 from contactd.tickets.dispatching import Moved, Step, WrongCode
 from contactd.tickets.events import MailDue, TextDue, TicketDue
 from contactd.tickets.filing import ContactKey, ContactSlip, Filing, Known, Named, TicketSlip
-from contactd.tickets.journal import Entry
+from contactd.tickets.journal import REQUESTER, Entry
 from contactd.tickets.model import (
     Classification,
     Decision,
@@ -27,7 +28,7 @@ from contactd.tickets.model import (
     TicketPolicy,
 )
 from contactd.tickets.numbers import CODE_DIGITS, day_key, digits_of, is_valid, mentioned, numbered
-from contactd.tickets.people import PHONE, Address, address_of
+from contactd.tickets.people import PHONE, Address, Card, Person, address_of, branch_of, said_of
 from contactd.tickets.phone import area_code
 from contactd.tickets.ports import Conflict, NewWork, UnitOfWork
 from contactd.tickets.replies import Sender, bare
@@ -44,6 +45,25 @@ T = TypeVar("T")
 TRIES: Final = 3
 _ANSWERS: Final = frozenset({Says.REPLY, Says.STATUS})
 MOST_TOGETHER: Final = 50  # contacts in one transaction: they wait for each other
+
+
+# What must not have changed since somebody saw what they change now, by their use case.
+_DESCRIBING: Final = frozenset({"ticket.described", "classified", "priority.changed"})
+_CLASSIFYING: Final = frozenset({"classified", "priority.changed"})
+_ASSIGNING: Final = frozenset({"handed_over", "assigned", "acknowledged", "team.assigned"})
+_PROMISING: Final = frozenset({"contract.changed"})
+
+
+class Outdated(ActionNotAllowed):
+    """Somebody else has changed meanwhile what is changed here: look at it again."""
+
+
+class Taken(PermanentFailure):
+    """An address is `owner`'s (an id): the two people may be one."""
+
+    def __init__(self, owner: int) -> None:
+        super().__init__("this address is known as another person's")
+        self.owner = owner
 
 
 def _nobody(topic: Topic) -> None:
@@ -110,7 +130,7 @@ class TicketService:
         self._tell(batch.contacts, filed)
         return filed
 
-    async def separate(self, medium: Medium, external_id: str) -> Filed:
+    async def separate(self, medium: Medium, external_id: str, actor: str = REQUESTER) -> Filed:
         """Give a contact that had joined an older ticket one of its own; harmless twice.
 
         Raises:
@@ -127,7 +147,7 @@ class TicketService:
             if not slip.opened:
                 day = day_key(slip.contact.received_at.astimezone(self._zone).date())
                 number = numbered(day, await work.tickets.next_sequence(day, 1))
-                filing.separate(slip, number)
+                filing.separate(slip, number, actor)
                 await self._store(work, filing)
             return filing.filed(slip)
 
@@ -192,15 +212,174 @@ class TicketService:
 
         await self._change(ticket, decide)
 
-    async def classify(self, number: str, said: Classification, *, actor: str) -> None:
-        """Say what the ticket is about and how bad it is; its priority follows.
+    async def describe(
+        self, number: str, said: Description, *, actor: str, seen: int | None = None
+    ) -> None:
+        """Say more of the fault (requirement B1); `seen` is the last journal entry that was seen.
 
         Raises:
             NotFound: there is no such ticket.
+            Outdated: somebody has said something else since then.
             ActionNotAllowed: it is over.
         """
 
         async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            await _check_seen(work, ticket, seen, _DESCRIBING)
+            requester = await work.people.person(ticket.requester_id)
+            vip = requester is not None and requester.vip
+            matrix = self._policy.matrix
+            return model.describe(ticket, said, vip=vip, matrix=matrix, actor=actor, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.described", ticket=number)
+
+    async def comment(self, number: str, words: str, *, actor: str, key: str = "") -> None:
+        """Note something that the requester does not see; once for one `key`.
+
+        Raises:
+            NotFound: there is no such ticket.
+            PermanentFailure: there are no words in it.
+        """
+
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            found = model.comment(ticket, words, actor=actor, now=now)
+            is_new = not key or await work.once(f"comment-{ticket.id}-{key}")
+            return found if is_new else Decision(ticket=ticket)
+
+        await self._change(number, decide)
+        log.info("ticket.commented", ticket=number)
+
+    async def merge(self, number: str, into: str, *, actor: str) -> None:
+        """Make two tickets one: `into` gets the contacts, this one is cancelled and names it.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: one of them is over, or this one is solved.
+        """
+
+        async def do(work: UnitOfWork) -> None:
+            ticket, other = await self._find(work, number), await self._find(work, into)
+            now = self._clock.now()
+            ended = model.merged(ticket, other, actor=actor, now=now)
+            carried = model.unanswered(await work.tickets.journal(ticket))
+            count = await work.tickets.merge(ticket.id, other.id)
+            await self._apply(work, await _without_visits(work, ended, actor, now))
+            grown = model.absorbed(other, ticket, carried, contacts=count, actor=actor, now=now)
+            await self._apply(work, grown)
+
+        await self._transact(do)
+        self._signal()
+        log.info("ticket.merged", ticket=number, into=into)
+
+    async def split(self, contact_id: int, *, actor: str) -> str:
+        """Give a contact a ticket of its own; return its number. Harmless twice.
+
+        Raises:
+            NotFound: there is no such contact.
+            ActionNotAllowed: its ticket was opened for it.
+        """
+        async with self._new_work(reads_only=True) as work:
+            key = await work.contacts.key(contact_id)
+            seen = await work.contacts.seen([key]) if key is not None else {}
+        if key is None or key not in seen:
+            raise NotFound("there is no such contact")
+        if seen[key].opened:
+            raise ActionNotAllowed("cannot split off what a ticket was opened for")
+        return (await self.separate(*key, actor=actor)).ticket
+
+    async def set_requester(self, number: str, person: int, *, actor: str) -> None:
+        """Make it somebody else's ticket: its site, promises and priority follow from that.
+
+        Raises:
+            NotFound: there is no such ticket, or no such person.
+            ActionNotAllowed: it is over.
+        """
+
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            whose = await self._person(work, person)
+            names = (
+                await self._called(work, ticket.requester_id), await self._called(work, person),
+            )  # fmt: skip
+            branches = await work.people.branches([whose.site], []) if whose.site else {}
+            return model.belong_to(
+                ticket, whose, names, branches.get(whose.site),
+                matrix=self._policy.matrix, actor=actor, now=now,
+            )  # fmt: skip
+
+        await self._change(number, decide)
+        log.info("ticket.requester_set", ticket=number)
+
+    async def complete_person(self, person: int, card: Card, *, actor: str) -> int:
+        """Say more of somebody (0: a new person); return their id.
+
+        Their open tickets follow: the site of those that had none, and the priority.
+
+        Raises:
+            NotFound: there is no such person.
+            Taken: an address is another person's.
+            PermanentFailure: they are kept in the desk file, an address is none, or there is no
+                such site.
+        """
+        values, added = said_of(card, country=self._policy.home_country)
+
+        async def do(work: UnitOfWork) -> int:
+            if person:
+                await self._own_person(work, person)
+            branches = await work.people.branches([card.site], []) if card.site else {}
+            if card.site and card.site not in branches:
+                raise PermanentFailure("there is no such site")
+            known = await self._whose(work, added, person)
+            found = await work.people.put(person, values)
+            for address in known:
+                await work.people.add_address(found, address)
+            for value in card.without:
+                await work.people.drop_address(found, value)
+            body = {"changed": sorted(values), "addresses": len(known), "gone": len(card.without)}
+            act = "person.changed" if person else "person.added"
+            await work.note_act(actor, act, f"person:{found}", body)
+            await self._suit(work, found, actor)
+            return found
+
+        found = await self._transact(do)
+        self._signal()
+        log.info("person.completed", person=found)
+        return found
+
+    async def merge_people(self, person: int, into: int, *, actor: str) -> None:
+        """Make two people one: tickets, contacts and addresses are those of `into` from now on.
+
+        Raises:
+            NotFound: there is no such person.
+            PermanentFailure: it is the same one, or `person` is kept in the desk file.
+        """
+
+        async def do(work: UnitOfWork) -> None:
+            if person == into:
+                raise PermanentFailure("that is the same person")
+            gone, kept = await self._own_person(work, person), await self._person(work, into)
+            await work.people.merge(person, into)
+            if gone.name and not kept.name:
+                await work.people.put(into, {"name": gone.name})
+            await work.note_act(actor, "person.merged", f"person:{person}", {"into": into})
+            await self._suit(work, into, actor)
+
+        await self._transact(do)
+        self._signal()
+        log.info("person.merged", person=person, into=into)
+
+    async def classify(
+        self, number: str, said: Classification, *, actor: str, seen: int | None = None
+    ) -> None:
+        """Say what the ticket is about and how bad it is; its priority follows.
+
+        Raises:
+            NotFound: there is no such ticket.
+            Outdated: somebody has classified it since the journal entry `seen`.
+            ActionNotAllowed: it is over.
+        """
+
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            await _check_seen(work, ticket, seen, _CLASSIFYING)
             requester = await work.people.person(ticket.requester_id)
             vip = requester is not None and requester.vip
             matrix = self._policy.matrix
@@ -231,6 +410,29 @@ class TicketService:
         await self._change(number, decide)
         log.info("ticket.answered", ticket=number, how=how)
 
+    async def place_call(self, number: str, ref: str, *, engineer: str, actor: str) -> bool:
+        """Note that `engineer` is about to call the requester, once for one `ref`.
+
+        Return False if it was noted before: that call was made, or is being made.
+
+        Raises:
+            NotFound: there is no such ticket.
+        """
+
+        async def do(work: UnitOfWork) -> bool:
+            ticket = await self._find(work, number)
+            if not await work.once(ref):
+                return False
+            now = self._clock.now()
+            await self._apply(work, model.place_call(ticket, ref, engineer, actor=actor, now=now))
+            return True
+
+        is_new = await self._transact(do)
+        if is_new:
+            self._signal()
+            log.info("requester.called", ticket=number, contact=ref)
+        return is_new
+
     async def updated(self, number: str, *, actor: str, note: str) -> None:
         """Note that the requester was told how it stands.
 
@@ -245,46 +447,58 @@ class TicketService:
         await self._change(number, decide)
         log.info("ticket.updated", ticket=number)
 
-    async def hand_over(self, number: str, engineer: str, *, actor: str, note: str = "") -> None:
+    async def hand_over(
+        self, number: str, engineer: str, *, actor: str, note: str = "", seen: int | None = None
+    ) -> None:
         """Make an engineer responsible who has not said anything yet.
 
         Raises:
             NotFound: there is no such ticket.
+            Outdated: somebody has got it since the journal entry `seen`.
             ActionNotAllowed: it is over.
             PermanentFailure: there is no such engineer.
         """
 
         async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            await _check_seen(work, ticket, seen, _ASSIGNING)
             await _check_engineer(work, engineer)
             return model.hand_over(ticket, engineer, actor=actor, note=note, now=now)
 
         await self._change(number, decide)
         log.info("ticket.handed_over", ticket=number, engineer=engineer)
 
-    async def assign_team(self, number: str, team: str, *, actor: str) -> None:
+    async def assign_team(
+        self, number: str, team: str, *, actor: str, seen: int | None = None
+    ) -> None:
         """Make a team of the desk file responsible, by its key; "": none.
 
         Raises:
             NotFound: there is no such ticket.
+            Outdated: somebody has got it since the journal entry `seen`.
             ActionNotAllowed: it is over.
         """
 
-        async def decide(_work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            await _check_seen(work, ticket, seen, _ASSIGNING)
             return model.assign_team(ticket, team, actor=actor, now=now)
 
         await self._change(number, decide)
         log.info("ticket.team_assigned", ticket=number, team=team)
 
-    async def set_contract(self, number: str, contract: str, *, actor: str) -> None:
+    async def set_contract(
+        self, number: str, contract: str, *, actor: str, seen: int | None = None
+    ) -> None:
         """Promise from now on what `contract` promises: its newest version, or `key.version`.
 
         Raises:
             NotFound: there is no such ticket.
+            Outdated: somebody has promised something since the journal entry `seen`.
             ActionNotAllowed: it is over.
             PermanentFailure: there is no such contract.
         """
 
         async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            await _check_seen(work, ticket, seen, _PROMISING)
             key = await work.contracts.current(contract)
             if key is None:
                 raise PermanentFailure("there is no such contract")
@@ -327,6 +541,37 @@ class TicketService:
 
         await self._change(number, decide)
         log.info("ticket.rated", ticket=number, how=how)
+
+    async def ask_call_back(self, number: str, phone: str, wished: str = "", *, actor: str) -> None:
+        """Note that the requester wants to be called back, on which number and when.
+
+        Whoever is on duty hears of the contact by which they asked, not of this.
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is over.
+        """
+
+        async def decide(_work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            return model.ask_call_back(ticket, phone, wished, actor=actor, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.call_back_asked", ticket=number)
+
+    async def ask_remote(self, number: str, *, actor: str) -> None:
+        """Note that the requester wants remote help: the promise of it begins (C2).
+
+        Raises:
+            NotFound: there is no such ticket.
+            ActionNotAllowed: it is over.
+        """
+
+        async def decide(work: UnitOfWork, ticket: Ticket, now: datetime) -> Decision:
+            entries = await work.tickets.journal(ticket)
+            return model.ask_remote(ticket, entries, actor=actor, now=now)
+
+        await self._change(number, decide)
+        log.info("ticket.remote_asked", ticket=number)
 
     async def dispatch(self, number: str, engineer: str, *, actor: str) -> int:
         """Ask an engineer to go to the site; return the dispatch's number within the ticket.
@@ -401,6 +646,8 @@ class TicketService:
             return None
         async with self._new_work(reads_only=True) as work:
             ticket = await work.tickets.find(number)
+            if ticket is not None and ticket.merged_into:
+                ticket = await work.tickets.find(ticket.merged_into)
             if ticket is None:
                 return None
             name = await work.people.engineer_name(ticket.assignee) if ticket.assignee else None
@@ -447,7 +694,8 @@ class TicketService:
         raise AssertionError("not reached")
 
     async def _file(self, work: UnitOfWork, contacts: Sequence[Contact]) -> list[Filed]:
-        keys = {_key(contact): contact for contact in map(model.clean, contacts)}
+        contacts = [model.clean(contact) for contact in contacts]
+        keys = {_key(contact): contact for contact in contacts}
         known = await self._known(work, keys)
         filing = Filing(known, self._policy, self._clock.now())
         # A call that came first opens the ticket which a later one joins, in whatever order the
@@ -478,12 +726,13 @@ class TicketService:
         asked = await self._asked(work, texts) if texts else {}
         in_texts = {each for text in texts for each in mentioned(text.text)}
         in_texts |= {number for numbers in asked.values() for number in numbers}
+        in_texts |= {each.ticket for each in new if each.ticket}
         answered, tickets = await _named_by(work, mails, in_texts)
         people = [caller.person for caller in callers.values()]
         people += [each.requester for each in tickets.values()]
         people += [each.person for each in seen.values()]
         addresses |= {address_of(each.contact, country=country) for each in seen.values()}
-        sites = {person.site for person in people} - {""}
+        sites = {*(person.site for person in people), *(each.site for each in new)} - {""}
         areas = {_area(address) for address in addresses} - {""}
         branches = await work.people.branches(sites, areas) if sites or areas else {}
         return Known(
@@ -566,6 +815,60 @@ class TicketService:
             raise NotFound("there is no such ticket")
         return found
 
+    async def _person(self, work: UnitOfWork, person_id: int) -> Person:
+        found = await work.people.person(person_id)
+        if found is None:
+            raise NotFound("there is no such person")
+        return found
+
+    async def _own_person(self, work: UnitOfWork, person_id: int) -> Person:
+        """Return somebody whom the desk file does not know: it would undo every change."""
+        found = await self._person(work, person_id)
+        if found.key:
+            raise PermanentFailure("this person is kept in the desk file")
+        return found
+
+    async def _called(self, work: UnitOfWork, person_id: int) -> str:
+        """Return what a journal calls somebody: their name, or an address of theirs."""
+        person = await work.people.person(person_id)
+        if person is not None and person.name:
+            return person.name
+        known = await work.people.known_by(person_id)
+        return known[0].value if known else ""
+
+    async def _whose(
+        self, work: UnitOfWork, added: Iterable[Address], person: int
+    ) -> list[Address]:
+        """Return the addresses that are nobody's yet.
+
+        Raises:
+            Taken: one is somebody else's.
+        """
+        free = []
+        for address in added:
+            owner = await work.people.owner(address)
+            if owner not in (None, person):
+                raise Taken(owner or 0)
+            if owner is None:
+                free.append(address)
+        return free
+
+    async def _suit(self, work: UnitOfWork, person_id: int, actor: str) -> None:
+        """Let somebody's open tickets follow from who they are."""
+        person, now = await self._person(work, person_id), self._clock.now()
+        known = await work.people.known_by(person_id)
+        areas = {_area(each) for each in known} - {""}
+        sites = {person.site} - {""}
+        branches = await work.people.branches(sites, areas) if sites or areas else {}
+        branch = next(
+            (found for each in known if (found := branch_of(person, each, branches))),
+            branches.get(person.site),
+        )
+        for ticket in await work.people.open_tickets(person_id):
+            matrix = self._policy.matrix
+            decision = model.suit(ticket, person, branch, matrix=matrix, actor=actor, now=now)
+            await self._apply(work, decision)
+
     async def _apply(self, work: UnitOfWork, decision: Decision) -> None:
         ticket, entries = model.sealed(decision.ticket, decision.entries)
         if entries:
@@ -594,6 +897,15 @@ class TicketService:
 
 def _engineer_of(actor: str) -> str:
     return actor.removeprefix(model.ENGINEER) if actor.startswith(model.ENGINEER) else ""
+
+
+async def _check_seen(
+    work: UnitOfWork, ticket: Ticket, seen: int | None, actions: Set[str]
+) -> None:
+    if seen is None or seen >= ticket.journal_seq:
+        return
+    if await work.tickets.changed_since(ticket.id, seen, actions):
+        raise Outdated("somebody else has changed it meanwhile")
 
 
 async def _check_engineer(work: UnitOfWork, key: str) -> None:

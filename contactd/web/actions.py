@@ -3,21 +3,21 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel
 
 from contactd.errors import ActionNotAllowed, PermanentFailure
 from contactd.httpd import Identity
+from contactd.tickets.contact import Medium
+from contactd.tickets.describing import Description
 from contactd.tickets.dispatching import Step
 from contactd.tickets.model import Classification
 from contactd.tickets.people import Role
 from contactd.web import resources as r
-from contactd.web.endpoints import Asked, Endpoint
+from contactd.web.access import ACTING, DECIDING
+from contactd.web.endpoints import PREFIX, Answer, Asked, Endpoint
 from contactd.web.writing import Writing, cleaned, new_key, text_key
-
-ACTING: Final = frozenset({Role.DESK, Role.ENGINEER, Role.SUPERVISOR, Role.ADMIN})
-DECIDING: Final = frozenset({Role.SUPERVISOR, Role.ADMIN})  # what was promised
 
 
 class Work(Protocol):
@@ -27,7 +27,27 @@ class Work(Protocol):
         self, ticket: int | str, engineer: str, *, how: str, actor: str = ""
     ) -> bool: ...
 
-    async def classify(self, number: str, said: Classification, *, actor: str) -> None: ...
+    async def describe(
+        self, number: str, said: Description, *, actor: str, seen: int | None = None
+    ) -> None: ...
+
+    async def comment(self, number: str, words: str, *, actor: str, key: str = "") -> None: ...
+
+    async def merge(self, number: str, into: str, *, actor: str) -> None: ...
+
+    async def split(self, contact_id: int, *, actor: str) -> str: ...
+
+    async def set_requester(self, number: str, person: int, *, actor: str) -> None: ...
+
+    async def ask_call_back(
+        self, number: str, phone: str, wished: str = "", *, actor: str
+    ) -> None: ...
+
+    async def ask_remote(self, number: str, *, actor: str) -> None: ...
+
+    async def classify(
+        self, number: str, said: Classification, *, actor: str, seen: int | None = None
+    ) -> None: ...
 
     async def answered(
         self, number: str, *, actor: str, how: str, at: datetime | None = None, engineer: str = ""
@@ -36,12 +56,16 @@ class Work(Protocol):
     async def updated(self, number: str, *, actor: str, note: str) -> None: ...
 
     async def hand_over(
-        self, number: str, engineer: str, *, actor: str, note: str = ""
+        self, number: str, engineer: str, *, actor: str, note: str = "", seen: int | None = None
     ) -> None: ...
 
-    async def assign_team(self, number: str, team: str, *, actor: str) -> None: ...
+    async def assign_team(
+        self, number: str, team: str, *, actor: str, seen: int | None = None
+    ) -> None: ...
 
-    async def set_contract(self, number: str, contract: str, *, actor: str) -> None: ...
+    async def set_contract(
+        self, number: str, contract: str, *, actor: str, seen: int | None = None
+    ) -> None: ...
 
     async def confirm(
         self, number: str, *, solved: bool, actor: str, how: str, note: str = ""
@@ -54,16 +78,36 @@ class Work(Protocol):
     ) -> None: ...
 
 
+class WritesMails(Protocol):
+    """The use case; `routing.follow_up.FollowUp` has it."""
+
+    async def write(  # noqa: PLR0913 - who says what by which medium
+        self, number: str, *, actor: str, words: str, key: str, medium: Medium, subject: str
+    ) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mails:
+    """`preview` returns address, subject and text of a mail as it would be sent."""
+
+    preview: Callable[[str, str, str], Awaitable[tuple[str, str, str]]]
+    writes: WritesMails
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
     """The handlers; each answers with the ticket as it is then, which `show` reads.
 
-    `writing` None: nobody can be sent a text.
+    `writing` None: nobody can be sent a text; `mails` None: nor a mail. `sees_ticket` and
+    `sees_person` refuse what lies outside of somebody's sites.
     """
 
     tickets: Work
     show: Callable[[Asked], Awaitable[r.TicketDetail]]
+    sees_ticket: Callable[[Identity, str], Awaitable[None]]
+    sees_person: Callable[[Identity, int], Awaitable[None]]
     writing: Writing | None = None
+    mails: Mails | None = None
 
     async def take(self, asked: Asked) -> r.TicketDetail:
         number, engineer = asked.part("number"), asked.sent(r.TakeTicket).engineer
@@ -78,7 +122,7 @@ class Actions:
             impact=sent.impact, urgency=sent.urgency, category=sent.category, system=sent.system,
             title=sent.title,
         )  # fmt: skip
-        await self.tickets.classify(number, said, actor=actor_of(asked.identity))
+        await self.tickets.classify(number, said, actor=actor_of(asked.identity), seen=sent.seen)
         return await self.show(asked)
 
     async def answered(self, asked: Asked) -> r.TicketDetail:
@@ -96,18 +140,22 @@ class Actions:
     async def hand_over(self, asked: Asked) -> r.TicketDetail:
         number, sent = asked.part("number"), asked.sent(r.HandOverTicket)
         await self.tickets.hand_over(
-            number, sent.engineer, actor=actor_of(asked.identity), note=sent.note
+            number, sent.engineer, actor=actor_of(asked.identity), note=sent.note, seen=sent.seen
         )
         return await self.show(asked)
 
     async def assign_team(self, asked: Asked) -> r.TicketDetail:
-        number, team = asked.part("number"), asked.sent(r.AssignTeam).team
-        await self.tickets.assign_team(number, team, actor=actor_of(asked.identity))
+        number, sent = asked.part("number"), asked.sent(r.AssignTeam)
+        await self.tickets.assign_team(
+            number, sent.team, actor=actor_of(asked.identity), seen=sent.seen
+        )
         return await self.show(asked)
 
     async def set_contract(self, asked: Asked) -> r.TicketDetail:
-        number, contract = asked.part("number"), asked.sent(r.SetContract).contract
-        await self.tickets.set_contract(number, contract, actor=actor_of(asked.identity))
+        number, sent = asked.part("number"), asked.sent(r.SetContract)
+        await self.tickets.set_contract(
+            number, sent.contract, actor=actor_of(asked.identity), seen=sent.seen
+        )
         return await self.show(asked)
 
     async def confirm(self, asked: Asked) -> r.TicketDetail:
@@ -129,6 +177,67 @@ class Actions:
             dispatch=sent.dispatch,
         )  # fmt: skip
         return await self.show(asked)
+
+    async def describe(self, asked: Asked) -> r.TicketDetail:
+        sent = asked.sent(r.DescribeTicket)
+        said = Description(**sent.model_dump(exclude={"seen"}))
+        await self.tickets.describe(
+            asked.part("number"), said, actor=actor_of(asked.identity), seen=sent.seen
+        )
+        return await self.show(asked)
+
+    async def comment(self, asked: Asked) -> r.TicketDetail:
+        words = asked.sent(r.CommentTicket).words
+        await self.tickets.comment(asked.part("number"), words, actor=actor_of(asked.identity))
+        return await self.show(asked)
+
+    async def merge(self, asked: Asked) -> r.TicketDetail:
+        into = asked.sent(r.MergeTicket).into
+        await self.sees_ticket(asked.identity, into)
+        await self.tickets.merge(asked.part("number"), into, actor=actor_of(asked.identity))
+        return await self.show(asked)
+
+    async def split(self, asked: Asked) -> Answer:
+        number = await self.tickets.split(asked.id("contact"), actor=actor_of(asked.identity))
+        url = f"{PREFIX}/tickets/{number}"
+        return Answer(value=r.Split(ticket=number, url=url), location=url)
+
+    async def set_requester(self, asked: Asked) -> r.TicketDetail:
+        person = asked.sent(r.SetRequester).person
+        await self.sees_person(asked.identity, person)
+        await self.tickets.set_requester(
+            asked.part("number"), person, actor=actor_of(asked.identity)
+        )
+        return await self.show(asked)
+
+    async def ask_call_back(self, asked: Asked) -> r.TicketDetail:
+        sent = asked.sent(r.AskCallBack)
+        await self.tickets.ask_call_back(
+            asked.part("number"), sent.phone, sent.wished, actor=actor_of(asked.identity)
+        )
+        return await self.show(asked)
+
+    async def ask_remote(self, asked: Asked) -> r.TicketDetail:
+        await self.tickets.ask_remote(asked.part("number"), actor=actor_of(asked.identity))
+        return await self.show(asked)
+
+    async def mail(self, asked: Asked) -> r.TicketDetail:
+        sent = asked.sent(r.WriteMail)
+        words = cleaned(sent.words)
+        key = text_key(new_key(), words)
+        await self._mails(words).writes.write(
+            asked.part("number"), actor=actor_of(asked.identity), words=words, key=key,
+            medium=Medium.MAIL, subject=sent.subject,
+        )  # fmt: skip
+        return await self.show(asked)
+
+    async def preview_mail(self, asked: Asked) -> r.MailPreview:
+        sent = asked.sent(r.WriteMail)
+        words = cleaned(sent.words)
+        to, subject, text = await self._mails(words).preview(
+            asked.part("number"), words, sent.subject
+        )
+        return r.MailPreview(to=to, subject=subject, text=text)
 
     async def text(self, asked: Asked) -> r.TicketDetail:
         number, sent = asked.part("number"), asked.sent(r.WriteText)
@@ -153,6 +262,13 @@ class Actions:
         if not words:
             raise PermanentFailure("there are no words in it")
         return self.writing
+
+    def _mails(self, words: str) -> Mails:
+        if self.mails is None:
+            raise PermanentFailure("nobody can be sent a mail: see mail.host")
+        if not words:
+            raise PermanentFailure("there are no words in it")
+        return self.mails
 
     def endpoints(self) -> Sequence[Endpoint]:
         return (
@@ -185,12 +301,45 @@ class Actions:
             _action(
                 "dispatch_step", self.dispatch_step, r.MoveDispatch, "Say how a dispatch goes",
             ),
+            _action(
+                "describe", self.describe, r.DescribeTicket,
+                "Say more of the fault: what happened, when, on which device",
+            ),
+            _action(
+                "comment", self.comment, r.CommentTicket,
+                "Note something that the requester does not see",
+            ),
+            _action(
+                "merge", self.merge, r.MergeTicket,
+                "Give another ticket the contacts of this one, which is cancelled",
+            ),
+            _action("set_requester", self.set_requester, r.SetRequester, "It is somebody else's"),
+            _action(
+                "ask_call_back", self.ask_call_back, r.AskCallBack,
+                "Note that the requester wants to be called back",
+            ),
+            _action(
+                "ask_remote", self.ask_remote, r.AskRemote,
+                "Note that the requester wants remote help",
+            ),
             _action("text", self.text, r.WriteText, "Write a text to the requester"),
+            _action("mail", self.mail, r.WriteMail, "Write a mail to the requester"),
+            Endpoint(
+                method="POST", path="/tickets/{number}/mail-preview", tag="tickets",
+                handler=self.preview_mail, roles=ACTING, body=r.WriteMail, returns=r.MailPreview,
+                summary="How a mail to the requester would be sent", problems=(404,),
+                twice_is_once=True,
+            ),
+            Endpoint(
+                method="POST", path="/contacts/{contact}/split", tag="contacts",
+                handler=self.split, roles=ACTING, body=r.SplitContact, returns=r.Split,
+                summary="Give a contact a ticket of its own", problems=(404, 409),
+            ),
             Endpoint(
                 method="POST", path="/tickets/{number}/text-preview", tag="tickets",
                 handler=self.preview, roles=ACTING, body=r.PreviewText, returns=r.TextPreview,
                 summary="How a text to the requester would be sent, and what it would cost",
-                problems=(404,),
+                problems=(404,), twice_is_once=True,
             ),
         )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import mimetypes
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -13,55 +13,83 @@ from aiohttp import web
 
 from contactd.clock import Clock
 from contactd.errors import NotFound, PermanentFailure
-from contactd.httpd import HTTPD, Problem, Refused, Route
+from contactd.httpd import HTTPD, Identity, Problem, Refused, Route
 from contactd.log import get_logger
 from contactd.routing import promises
 from contactd.routing.clocks import Breached, explain, spent_at
 from contactd.routing.clocks import Clock as TicketClock
-from contactd.routing.oncall import Duties, Duty, next_duties, on_duty
+from contactd.routing.oncall import Duties
 from contactd.routing.terms import Terms
 from contactd.service import HealthState
+from contactd.signals import Signals
+from contactd.store.accounts import Accounts
+from contactd.store.acts import Acts
+from contactd.store.apiviews import ApiViews
 from contactd.store.blobs import Blobs
+from contactd.store.dutyrequests import DutyRequests
+from contactd.store.engine import Database
+from contactd.store.idempotency import Idempotency
 from contactd.store.ledger import LedgerDay
+from contactd.store.lists import Filters, Lists, Sort
+from contactd.store.ticketviews import Head, TicketViews
+from contactd.store.uploads import Uploads
 from contactd.store.views import (
     AttachmentView,
     ContactFilters,
     ContactView,
     DispatchView,
     MessageView,
-    PersonView,
     TextView,
     TicketFilters,
     TicketView,
     Views,
 )
+from contactd.store.webhooks import Webhooks
 from contactd.tickets import phone
 from contactd.tickets.contact import CallFacts, Contact, Filed, MailFacts, Medium
-from contactd.tickets.people import PEOPLES_ROLES, Role
-from contactd.tickets.states import Action
+from contactd.tickets.describing import About, missing
+from contactd.tickets.states import OPEN, Action
 from contactd.web import openapi
 from contactd.web import resources as r
-from contactd.web.actions import ACTING, DECIDING, Actions, Work, actor_of
+from contactd.web.access import (
+    ACTING,
+    ADDRESSED,
+    EVERYBODY,
+    LISTENING,
+    PERSONAL,
+    Right,
+    may,
+    sees,
+)
+from contactd.web.actions import Actions, Mails, Work, actor_of
+from contactd.web.api_admin import AdminApi
+from contactd.web.api_desk import DeskApi, People, person_of
+from contactd.web.api_scope import Scope
+from contactd.web.api_webhooks import WebhookApi
 from contactd.web.board import masked
-from contactd.web.endpoints import PREFIX, Answer, Asked, Endpoint
+from contactd.web.deskchanges import DeskChanges
+from contactd.web.endpoints import PREFIX, Answer, Asked, Edge, Endpoint, Rates, bad_query, paged
+from contactd.web.hooks import Guard
 from contactd.web.live import Live
+from contactd.web.ticketfiles import begins
+from contactd.web.timeline import infected, is_sound
 from contactd.web.troubles import trouble
 from contactd.web.writing import Writing
 
 log = get_logger()
 
-EVERYBODY: Final = PEOPLES_ROLES
-PERSONAL: Final = EVERYBODY - {Role.OPERATIONS}  # who may see requesters and what they said
-ADDRESSED: Final = DECIDING  # who may see where messages went: also engineers have numbers
-LISTENING: Final = frozenset({Role.SUPERVISOR, Role.MANAGER, Role.QUALITY, Role.ADMIN})
-
 LEDGER_DAYS: Final = timedelta(days=6)
 LONGEST_LEDGER: Final = timedelta(days=366)
 # A browser may show these in place; anything else it must save, so that no file runs as a page.
 SHOWN_IN_PLACE: Final = ("audio/", "image/png", "image/jpeg")
+_TICKET_QUERY: Final = r.TicketQuery.model_fields
+# Asked for these, tickets are found as the workbench's list finds them.
+_OF_LISTS: Final = (
+    "q", "priority", "assignee", "team", "medium", "due", "vip", "category", "sort",
+)  # fmt: skip
 
 
-class Tickets(Work, Protocol):
+class Tickets(Work, People, Protocol):
     """What the API does to tickets; `TicketService` has it."""
 
     async def receive(self, contact: Contact) -> Filed: ...
@@ -70,11 +98,18 @@ class Tickets(Work, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    requests_per_minute: int = 1200
+    upload_bytes: int = 20 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """The handlers.
 
     `duties` reads who is on duty around an instant (None: now), `terms` what is promised, `zone`
-    is the service's (IANA name). `writing` None: nobody can be sent a text.
+    is the service's (IANA name). `writing` None: nobody can be sent a text; `mails` None: nor a
+    mail. `extra` has the end points of other modules, `guard` says where webhooks may go.
     """
 
     views: Views
@@ -85,33 +120,82 @@ class Api:
     clock: Clock
     zone: str
     terms: Callable[[], Awaitable[Terms]]
+    database: Database
+    signals: Signals
     writing: Writing | None = None
+    mails: Mails | None = None
+    accounts: Accounts | None = None
+    changes: DeskChanges | None = None
+    guard: Guard = field(default_factory=Guard)
+    limits: Limits = field(default_factory=Limits)
+    extra: Sequence[Endpoint] = ()
+    scope: Scope = field(init=False)
+    lists: Lists = field(init=False)
+    uploads: Uploads = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, part in (
+            ("scope", Scope(TicketViews(self.database, self.clock))),
+            ("lists", Lists(self.database, self.clock)),
+            ("uploads", Uploads(self.database, self.clock, self.signals)),
+        ):
+            object.__setattr__(self, name, part)
 
     # Tickets
 
     async def list_tickets(self, asked: Asked) -> r.Page[r.TicketSummary]:
         query = asked.queried(r.TicketQuery)
+        if any(getattr(query, name) != _TICKET_QUERY[name].default for name in _OF_LISTS):
+            return await self._search(query, asked.identity)
         filters = TicketFilters(
             states=query.state,
             site=query.site,
             requester=_address(query.requester),
             opened_from=query.opened_from,
             opened_to=query.opened_to,
+            sites=asked.identity.sites,
         )
-        try:
-            page = await self.views.tickets_page(filters, query.cursor, query.limit)
-        except PermanentFailure as failure:
-            raise _bad_query(str(failure)) from failure
+        page = await paged(self.views.tickets_page(filters, query.cursor, query.limit))
         return r.Page[r.TicketSummary](
             items=tuple(map(_summary, page.items)), next=page.next_cursor or None
         )
 
+    async def _search(self, query: r.TicketQuery, identity: Identity) -> r.Page[r.TicketSummary]:
+        """Return tickets as the workbench's list has them."""
+        if query.requester is not None:
+            raise bad_query("requester: alone, or look for the number with q")
+        filters = Filters(
+            words=query.q,
+            states=query.state or (OPEN if query.sort else ()),
+            site=query.site,
+            priorities=query.priority,
+            assignee=query.assignee,
+            team=query.team,
+            medium=query.medium,
+            due=query.due,
+            vip=query.vip,
+            category=query.category or "",
+            opened_from=query.opened_from,
+            opened_to=query.opened_to,
+        )
+        page = await paged(
+            self.lists.page(
+                filters, sites=identity.sites, sort=query.sort or Sort.NEWEST,
+                cursor=query.cursor, limit=query.limit,
+            )
+        )  # fmt: skip
+        return r.Page[r.TicketSummary](
+            items=tuple(_summary(each.ticket) for each in page.items),
+            next=page.next_cursor or None,
+        )
+
     async def get_ticket(self, asked: Asked) -> r.TicketDetail:
         found = await self.views.ticket(asked.part("number"))
+        head = await self.scope.views.head(found.ticket.number)
         promised = await self.terms()
         return r.TicketDetail(
             **_ticket(found.ticket),
-            requester=_person(found.requester),
+            requester=person_of(found.requester),
             impact=found.impact,
             urgency=found.urgency,
             priority_reason=found.priority_reason,
@@ -131,16 +215,18 @@ class Api:
                 _message(each, has_address=asked.identity.role in ADDRESSED)
                 for each in found.messages
             ),
+            standard=_standard(head, any("impact" in each.body for each in found.journal)),
+            merged_into=head.merged_into,
         )
 
     async def open_ticket(self, asked: Asked) -> Answer:
         """File a contact of medium web; the ticket may be an older one that it joins."""
         sent = asked.sent(r.OpenTicket)
-        own = sent.external_id or uuid4().hex
+        own = sent.external_id or asked.key or uuid4().hex
         filed = await self.tickets.receive(
             Contact(
                 medium=Medium.WEB,
-                external_id=f"{asked.identity.name}:{own}",  # two systems may count alike
+                external_id=f"{asked.identity.name}:{own}"[:200],  # two systems may count alike
                 received_at=self.clock.now(),
                 from_value=sent.from_,
                 from_name=sent.name,
@@ -163,6 +249,25 @@ class Api:
         await self.tickets.act(number, action, actor=actor_of(asked.identity), note=note)
         return await self.get_ticket(asked)
 
+    async def add_attachment(self, asked: Asked) -> Answer:
+        """Take a file as it is: the body is its bytes."""
+        name = asked.queried(r.UploadQuery).name
+        if not name.isprintable() or "/" in name or "\\" in name:
+            raise bad_query("name: of a file, without folders")
+        if not asked.file:
+            raise PermanentFailure("there is nothing in the file")
+        kind = asked.request.content_type
+        blob = await self.blobs.put_bytes(asked.file, media_type=_known_type(kind, name), name=name)
+        found, contact = await self.uploads.add(
+            asked.part("number"), blob, actor=actor_of(asked.identity)
+        )
+        shown = await self.views.attachment(found)
+        return Answer(
+            value=r.Uploaded(attachment=_attachment(shown), contact_id=contact),
+            status=201,
+            location=f"{PREFIX}/attachments/{found}",
+        )
+
     # Contacts
 
     async def list_contacts(self, asked: Asked) -> r.Page[r.ContactItem]:
@@ -172,53 +277,36 @@ class Api:
             medium=query.medium,
             received_from=query.received_from,
             received_to=query.received_to,
+            sites=asked.identity.sites,
         )
-        try:
-            page = await self.views.contacts_page(filters, query.cursor, query.limit)
-        except PermanentFailure as failure:
-            raise _bad_query(str(failure)) from failure
+        page = await paged(self.views.contacts_page(filters, query.cursor, query.limit))
         return r.Page[r.ContactItem](
             items=tuple(map(_contact, page.items)), next=page.next_cursor or None
         )
 
     async def get_contact(self, asked: Asked) -> r.ContactItem:
-        return _contact(await self.views.contact(asked.id("id")))
+        return _contact(await self.views.contact(asked.id("contact")))
 
     async def get_attachment(self, asked: Asked) -> web.StreamResponse:
         """Send the file, or the range that is asked for (RFC 9110 section 14)."""
-        found = await self.views.attachment(asked.id("id"))
+        found, contact = await self.scope.views.file(asked.id("attachment"))
+        if infected(contact):
+            raise NotFound("this file has a virus")
+        if is_sound(found) and not may(asked.identity, Right.LISTEN):
+            raise Refused(Problem(status=403, detail="a recording: not with this role"))
         path = self.blobs.path(found.sha256)
         if not path.is_file():
             log.error("attachment.lost", attachment=found.id)
             raise NotFound("the file of this attachment is gone: restore it from the backup")
         log.info("attachment.sent", attachment=found.id, kind=found.kind, user=asked.identity.name)
+        if is_sound(found) and begins(asked.request):
+            await Acts(self.database, self.clock).note(
+                actor=actor_of(asked.identity), action="recording.played", subject=contact.ticket,
+                body={"contact": contact.id, "kind": found.kind},
+            )  # fmt: skip
         return web.FileResponse(path, headers=_file_headers(found))
 
     # Everything else
-
-    async def list_people(self, asked: Asked) -> r.Page[r.Person]:
-        return r.Page[r.Person](items=tuple(map(_person, await self.views.people())))
-
-    async def list_sites(self, asked: Asked) -> r.Page[r.Site]:
-        found = await self.views.sites()
-        return r.Page[r.Site](
-            items=tuple(
-                r.Site(**{name: getattr(site, name) for name in r.Site.model_fields})
-                for site in found
-            )
-        )
-
-    async def get_oncall(self, asked: Asked) -> r.OnCall:
-        query = asked.queried(r.OnCallQuery)
-        at = query.at or self.clock.now()
-        try:
-            duties = await self.duties(query.at)
-        except PermanentFailure as failure:
-            raise _bad_query(str(failure)) from None
-        keys = [query.site] if query.site is not None else [site.key for site in duties.sites]
-        now = [duty for key in keys for duty in on_duty(duties, key, at)]
-        coming = [duty for key in keys for duty in next_duties(duties, key, at)]
-        return r.OnCall(at=at, now=tuple(map(_duty, now)), next=tuple(map(_duty, coming)))
 
     async def get_ledger(self, asked: Asked) -> r.Page[r.LedgerItem]:
         query = asked.queried(r.LedgerQuery)
@@ -226,9 +314,9 @@ class Api:
         try:
             first = query.from_ or last - LEDGER_DAYS
         except OverflowError:
-            raise _bad_query("to is too far away") from None
+            raise bad_query("to is too far away") from None
         if not timedelta(0) <= last - first <= LONGEST_LEDGER:
-            raise _bad_query(f"from must be at most {LONGEST_LEDGER.days} days before to")
+            raise bad_query(f"from must be at most {LONGEST_LEDGER.days} days before to")
         return r.Page[r.LedgerItem](
             items=tuple(map(_ledger_day, await self.views.ledger(first, last)))
         )
@@ -254,6 +342,7 @@ class Api:
                     ticket=call.ticket, engineer=call.engineer,
                 )
                 for call in scene.board.calls
+                if sees(asked.identity, call.site)
             ),
             tickets_today=dict(scene.board.tickets.states),
         )  # fmt: skip
@@ -264,8 +353,23 @@ class Api:
     def endpoints(self) -> Sequence[Endpoint]:
         return (
             *Actions(
-                tickets=self.tickets, show=self.get_ticket, writing=self.writing
+                tickets=self.tickets, show=self.get_ticket, writing=self.writing,
+                mails=self.mails, sees_ticket=self.scope.sees_ticket,
+                sees_person=self.scope.sees_person,
             ).endpoints(),
+            *DeskApi(
+                views=self.views, pages=ApiViews(self.database), scope=self.scope,
+                tickets=self.tickets, duties=self.duties, clock=self.clock, changes=self.changes,
+                requests=DutyRequests(self.database, self.clock),
+            ).endpoints(),
+            *AdminApi(
+                accounts=self.accounts or Accounts(self.database, self.clock),
+                acts=Acts(self.database, self.clock), pages=ApiViews(self.database),
+            ).endpoints(),
+            *WebhookApi(
+                webhooks=Webhooks(self.database, self.clock), guard=self.guard
+            ).endpoints(),
+            *self.extra,
             Endpoint(
                 method="GET", path="/tickets", tag="tickets", handler=self.list_tickets,
                 summary="Tickets, the latest opened first", roles=PERSONAL,
@@ -274,7 +378,7 @@ class Api:
             Endpoint(
                 method="POST", path="/tickets", tag="tickets", handler=self.open_ticket,
                 summary="Open a ticket, or add to the requester's open one", roles=PERSONAL,
-                body=r.OpenTicket, returns=r.Opened, statuses=(200, 201),
+                body=r.OpenTicket, returns=r.Opened, statuses=(200, 201), twice_is_once=True,
             ),
             Endpoint(
                 method="GET", path="/tickets/{number}", tag="tickets", handler=self.get_ticket,
@@ -288,31 +392,25 @@ class Api:
                 problems=(404, 409),
             ),
             Endpoint(
+                method="POST", path="/tickets/{number}/attachments", tag="tickets",
+                handler=self.add_attachment, roles=ACTING, query=r.UploadQuery,
+                returns=r.Uploaded, statuses=(201,), takes_file=True, problems=(404, 413),
+                summary="Add a file to what the ticket was opened with: the body is the file",
+            ),
+            Endpoint(
                 method="GET", path="/contacts", tag="contacts", handler=self.list_contacts,
                 summary="Contacts, the latest received first", roles=PERSONAL,
                 query=r.ContactQuery, returns=r.Page[r.ContactItem],
             ),
             Endpoint(
-                method="GET", path="/contacts/{id}", tag="contacts", handler=self.get_contact,
+                method="GET", path="/contacts/{contact}", tag="contacts", handler=self.get_contact,
                 summary="One contact", roles=PERSONAL, returns=r.ContactItem, problems=(404,),
             ),
             Endpoint(
-                method="GET", path="/attachments/{id}", tag="contacts", returns=None,
-                handler=self.get_attachment, roles=LISTENING, statuses=(200, 206),
+                method="GET", path="/attachments/{attachment}", tag="contacts", returns=None,
+                handler=self.get_attachment, roles=PERSONAL, statuses=(200, 206),
+                description=f"Recordings: {', '.join(sorted(LISTENING))}.",
                 summary="A recording or another file; ranges are possible", problems=(404, 416),
-            ),
-            Endpoint(
-                method="GET", path="/people", tag="desk", handler=self.list_people,
-                summary="The people who are known", roles=PERSONAL, returns=r.Page[r.Person],
-            ),
-            Endpoint(
-                method="GET", path="/sites", tag="desk", handler=self.list_sites,
-                summary="The branch offices", roles=EVERYBODY, returns=r.Page[r.Site],
-            ),
-            Endpoint(
-                method="GET", path="/oncall", tag="desk", handler=self.get_oncall,
-                summary="Who is on duty, and who comes next", roles=EVERYBODY,
-                query=r.OnCallQuery, returns=r.OnCall, problems=(404,),
             ),
             Endpoint(
                 method="GET", path="/ledger", tag="operations", handler=self.get_ledger,
@@ -330,12 +428,18 @@ class Api:
 def routes(api: Api) -> Iterable[Route]:
     endpoints = api.endpoints()
     described = openapi.document(endpoints)
+    edge = Edge(
+        rates=Rates(api.limits.requests_per_minute),
+        checks=api.scope.checks(),
+        keys=Idempotency(api.database, api.clock),
+        upload_bytes=api.limits.upload_bytes,
+    )
 
     async def describe(request: web.Request) -> web.Response:
         return web.json_response(described)
 
     return (
-        *(endpoint.route() for endpoint in endpoints),
+        *(endpoint.route(edge) for endpoint in endpoints),
         Route(method="GET", path=f"{PREFIX}/openapi.json", handler=describe, roles=None),
     )
 
@@ -345,10 +449,6 @@ def _address(value: str | None) -> str | None:
     if value is None or "@" in value:
         return value.strip().lower() if value else None
     return phone.address(value) or value
-
-
-def _bad_query(detail: str) -> Refused:
-    return Refused(Problem(status=400, detail=detail))
 
 
 def _worst(states: Sequence[HealthState]) -> HealthState:
@@ -446,12 +546,26 @@ def _summary(row: TicketView) -> r.TicketSummary:
     )
 
 
-def _person(row: PersonView) -> r.Person:
-    return r.Person(
-        id=row.id, key=row.key or None, name=row.name, department=row.department,
-        site=row.site or None, role=row.role, vip=row.vip, language=row.language,
-        numbers=row.numbers, mails=row.mails,
+def _standard(head: Head, has_impact: bool) -> r.Standard:
+    known, requester = head.standard, head.requester
+    about = About(
+        name=requester.name, department=requester.department,
+        has_phone=bool(requester.numbers), has_mail=bool(requester.mails),
+        site=head.ticket.site, title=head.ticket.title, system=head.ticket.system,
+        has_picture=head.has_picture, has_impact=has_impact,
     )  # fmt: skip
+    return r.Standard(
+        what=known.what, happened_at=known.happened_at, device=known.device,
+        version=known.version, error=known.error, impact=known.impact, wished=known.wished,
+        missing=tuple(each.value for each in missing(known, about)),
+    )  # fmt: skip
+
+
+def _known_type(kind: str, name: str) -> str:
+    """Return the media type that a file was sent as, or one guessed from its name."""
+    if kind not in ("", "application/octet-stream") and len(kind) <= 80 and kind.count("/") == 1:
+        return kind
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def _contact(row: ContactView) -> r.ContactItem:
@@ -514,14 +628,6 @@ def _media_type(row: AttachmentView) -> str:
     if known.isascii() and known.isprintable() and known.count("/") == 1:
         return known
     return mimetypes.guess_type(row.name)[0] or "application/octet-stream"
-
-
-def _duty(duty: Duty) -> r.DutyItem:
-    return r.DutyItem(
-        site=duty.site, tier=duty.tier, why=duty.why, since=duty.since, until=duty.until,
-        engineer=r.Assignee(key=duty.engineer.key, name=duty.engineer.name), team=duty.team,
-        instead_of=duty.instead_of, causes=tuple(map(str, duty.causes)),
-    )  # fmt: skip
 
 
 def _ledger_day(row: LedgerDay) -> r.LedgerItem:

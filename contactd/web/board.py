@@ -7,6 +7,14 @@ from enum import StrEnum
 from typing import Protocol
 
 from contactd.routing.oncall import Why
+from contactd.store.boardviews import (
+    BreachedCount,
+    Figures,
+    IntakeCount,
+    OpenCount,
+    Risk,
+    StateCount,
+)
 from contactd.tickets.contact import Medium
 from contactd.tickets.priority import Priority
 from contactd.tickets.states import State
@@ -36,6 +44,7 @@ class LiveCall:
     site: str = ""  # site key, "" when unknown
     ticket: str = ""
     engineer: str = ""  # name of whom it is offered to or who talks
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +52,7 @@ class BoardSite:
     key: str
     name_zh: str
     name_en: str
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +81,20 @@ class BoardTicket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardTickets:
-    """Tickets opened today, in the service's time zone. `latest` holds the newest first."""
+    """Tickets of today, in the service's time zone, and open ones. `latest`: the newest first."""
 
-    states: Mapping[State, int] = field(default_factory=dict)
-    priorities: Mapping[Priority, int] = field(default_factory=dict)
-    intake: Mapping[Medium, int] = field(default_factory=dict)  # contacts of today per medium
+    counts: tuple[StateCount, ...] = ()  # opened today
+    open: tuple[OpenCount, ...] = ()  # whenever they were opened
+    intake: tuple[IntakeCount, ...] = ()  # contacts of today
     latest: tuple[BoardTicket, ...] = ()
 
     @property
-    def total(self) -> int:
-        return sum(self.states.values())
+    def states(self) -> Mapping[State, int]:
+        """How many tickets opened today are in each state by now."""
+        found = dict.fromkeys(State, 0)
+        for each in self.counts:
+            found[each.state] += each.count
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +124,10 @@ class BoardSnapshot:
     next_duties: tuple[BoardDuty, ...] = ()
     tickets: BoardTickets = field(default_factory=BoardTickets)
     ledger: tuple[BoardLedger, ...] = ()  # today and the six days before it
+    risks: tuple[Risk, ...] = ()  # the longest breached first, then what breaches next
+    breached: tuple[BreachedCount, ...] = ()  # all that are, also those that `risks` leaves out
+    usual: tuple[IntakeCount, ...] = ()  # an average day like this one
+    figures: Figures | None = field(default_factory=Figures)  # a minute old; None: not counted yet
 
 
 class Board(Protocol):

@@ -24,6 +24,7 @@ from contactd.store import duty
 from contactd.store.engine import Database
 from contactd.store.feeds import spans_of
 from contactd.tickets.people import Role
+from contactd.web.access import check_site
 from contactd.web.endpoints import PREFIX
 
 BACK: Final = timedelta(days=31)
@@ -47,8 +48,10 @@ class Calendars:
     host: str
 
     async def get(self, request: web.Request) -> web.Response:
-        await self._admit(request)
+        identity = await self._admit(request)
         view, key = View(request.match_info["view"]), request.match_info["key"]
+        if view is View.SITE:  # of people and teams everybody may know when they are on duty
+            check_site(identity, key, "there is no such site")
         now = self.clock.now()
         async with self.database.reading() as connection:
             plan = await duty.plan(connection) or Plan()
@@ -75,14 +78,14 @@ class Calendars:
             headers={**headers, "Content-Disposition": f'inline; filename="{key}.ics"'},
         )
 
-    async def _admit(self, request: web.Request) -> None:
-        """Let anybody in who has a role here, and who has a token for calendars in the address.
+    async def _admit(self, request: web.Request) -> Identity:
+        """Return who asks: who has a role here, or a token for calendars in the address.
 
         Raises:
             Refused: 401 or 403.
         """
-        if await request.app[HTTPD].identify(request) is not None:
-            return
+        if (known := await request.app[HTTPD].identify(request)) is not None:
+            return known
         secret = request.query.get("token", "")
         identity = (
             await self.tokens.find_token(secret) if 0 < len(secret) <= LONGEST_TOKEN else None
@@ -95,6 +98,7 @@ class Calendars:
             raise Refused(
                 Problem(status=403, detail="only a token of role calendar may be in an address")
             )
+        return identity
 
     def _language(self, request: web.Request) -> str:
         asked = request.query.get("lang", self.language)

@@ -2,10 +2,14 @@
 
 A page gets each part that differs from what it was sent last, and always the newest: nothing
 queues up behind a slow reader, and one that does not read at all is cut off.
+
+A thousand pages may be open. What a change says to all that have the same view and have read
+everything so far are the same bytes, so they are put together and compressed once, and each
+connection is handed them without waking its task; the tasks are for those who lag behind.
 """
 
 import asyncio
-import socket
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +19,7 @@ from typing import Final
 from aiohttp import web
 
 from contactd.clock import Clock
+from contactd.compressing import accepts_gzip
 from contactd.errors import TemporaryFailure
 from contactd.httpd import Problem, Refused
 from contactd.log import get_logger
@@ -23,6 +28,14 @@ from contactd.service import Health, HealthState
 from contactd.signals import Signals, Topic, wait
 from contactd.web.board import Board, BoardSnapshot
 from contactd.web.i18n import Language
+from contactd.web.streams import (
+    RECHECK_S,
+    RETRY_MS,
+    STILL_HERE,
+    event,
+    shrink_send_buffer,
+    write,
+)
 
 log = get_logger()
 
@@ -30,24 +43,29 @@ REDRAW_S: Final = 5.0  # without any signal; also the stream's heartbeat
 COALESCE_S: Final = 0.2  # a burst of changes is drawn that often at most
 FRESH_S: Final = 1.0  # a page that is opened may be given a drawing of this age
 SNAPSHOT_S: Final = 5.0  # a database that takes longer counts as away
-WRITE_S: Final = 5.0  # a reader that has not taken an event by then is cut off
-SEND_BUFFER_BYTES: Final = 64 * 1024  # in the kernel, per stream: a few boards
-RECHECK_S: Final = 60.0  # how often an open page must still be allowed
-RETRY_MS: Final = 2_000  # how soon a browser tries again
+
+AT_ONCE: Final = 50  # pages that are told before the event loop may do something else
 
 Parts = Mapping[str, str]  # part of the page -> its HTML
+Events = Mapping[str, bytes]  # part of the page -> the event that brings it
+
+# RFC 1952 section 2.3: deflate, no file name, no time, unknown system.
+GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """What everybody with the same view sees the same of.
 
-    `public`: names are masked. `opens`: the numbers of tickets lead to their pages.
+    `public`: names are masked. `opens`: the numbers of tickets lead to their pages. `sites`: only
+    what is theirs and what is of no known site; none: everything. `wall`: it hangs on a wall.
     """
 
     language: Language
     public: bool
     opens: bool = False
+    sites: frozenset[str] = frozenset()
+    wall: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +80,18 @@ class Scene:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Reader:
-    """One open page. `wake` is set when there is something new, and at the end."""
+    """One open page. `wake` is set when its task has something to do, and at the end.
+
+    `sent` are the parts as the page has them, those of the drawing `drawing` (0: none yet). `wire`
+    is None while only the task may write.
+    """
 
     view: View
+    gzip: bool
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: Events = field(default_factory=dict)
+    drawing: int = 0
+    wire: asyncio.WriteTransport | None = None
 
 
 class Live:
@@ -93,7 +119,9 @@ class Live:
         self._scene: Scene | None = None
         self._seen_at = float("-inf")  # event loop's clock
         self._looking = asyncio.Lock()
-        self._events: dict[View, Mapping[str, bytes]] = {}
+        self._events: dict[View, Events] = {}
+        self._drawing = 1  # counts the drawings: all `_events` are of one
+        self._news: dict[tuple[View, int, bool], bytes] = {}
         self._opened = asyncio.Event()
         self._ended = False
 
@@ -134,13 +162,22 @@ class Live:
                     await self._opened.wait()
                 await wait(changed, REDRAW_S)
                 await self._look()
-                self._publish()
+                await self._publish()
                 await asyncio.sleep(COALESCE_S)
 
-    def _publish(self) -> None:
+    async def _publish(self) -> None:
+        """Tell every page what is new: those that lag behind by their tasks, the others at once."""
+        self._drawing += 1
         self._events.clear()
-        for reader in self._readers:
-            reader.wake.set()
+        self._news.clear()
+        for number, reader in enumerate(tuple(self._readers), start=1):
+            wire = reader.wire
+            if wire is None or wire.is_closing() or wire.get_write_buffer_size():
+                reader.wake.set()
+            else:
+                wire.write(_chunk(self._news_for(reader)))
+            if not number % AT_ONCE:
+                await asyncio.sleep(0)
 
     # What there is to see
 
@@ -174,12 +211,23 @@ class Live:
             )
             self._seen_at = started_at
 
-    def _drawn(self, view: View) -> Mapping[str, bytes]:
+    def _news_for(self, reader: _Reader) -> bytes:
+        """Return what `reader` has not been sent yet, as it is sent, and take it for sent."""
+        events = self._drawn(reader.view)
+        key = (reader.view, reader.drawing, reader.gzip)
+        if key not in self._news:
+            news = [event for name, event in events.items() if reader.sent.get(name) != event]
+            plain = b"".join(news) or STILL_HERE
+            self._news[key] = _deflated(plain) if reader.gzip else plain
+        reader.sent, reader.drawing = events, self._drawing
+        return self._news[key]
+
+    def _drawn(self, view: View) -> Events:
         """Return the parts as events, drawn by the first reader of this view who asks."""
         if view not in self._events:
             assert self._scene is not None  # noqa: S101 - readers wait for the first one
             parts = self._draw(self._scene, view)
-            self._events[view] = {name: _event(name, html) for name, html in parts.items()}
+            self._events[view] = {name: event(name, html) for name, html in parts.items()}
         return self._events[view]
 
     def _now(self) -> float:
@@ -208,7 +256,7 @@ class Live:
             raise Refused(
                 Problem(status=503, detail="too many open pages", headers={"Retry-After": "10"})
             )
-        reader = _Reader(view=view)
+        reader = _Reader(view=view, gzip=accepts_gzip(request.headers))
         self._readers.add(reader)
         HTTP_STREAMS.set(len(self._readers))
         try:
@@ -216,11 +264,14 @@ class Live:
             response = web.StreamResponse(
                 headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
             )
-            _shrink_send_buffer(request)
+            if reader.gzip:
+                response.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
+            shrink_send_buffer(request)
             await response.prepare(request)
             self._opened.set()
             await self._send_all(request, response, reader, allowed)
         finally:
+            reader.wire = None
             self._readers.discard(reader)
             HTTP_STREAMS.set(len(self._readers))
         return response
@@ -232,41 +283,35 @@ class Live:
         reader: _Reader,
         allowed: Callable[[], Awaitable[bool]],
     ) -> None:
-        await _write(request, response, b"retry: %d\n\n" % RETRY_MS)
-        sent: Mapping[str, bytes] = {}
+        first = b"retry: %d\n\n" % RETRY_MS
+        await write(request, response, GZIP_HEAD + _deflated(first) if reader.gzip else first)
         checked_at = self._now()
+        woken = True
         while not self._ended:
-            events = self._drawn(reader.view)
-            news = [event for name, event in events.items() if sent.get(name) != event]
-            await _write(request, response, b"".join(news) or b": still here\n\n")
-            sent = events
-            await wait(reader.wake, REDRAW_S * 2)
-            if self._now() - checked_at > RECHECK_S:
+            if woken:
+                await write(request, response, self._news_for(reader))
+            # From now on it can be told without this task, unless chunks are not understood.
+            if "Transfer-Encoding" in response.headers:
+                reader.wire = request.transport
+            woken = await wait(reader.wake, RECHECK_S)
+            reader.wire = None
+            if self._now() - checked_at >= RECHECK_S:
                 if not await allowed():
                     return
                 checked_at = self._now()
 
 
-async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    try:
-        async with asyncio.timeout(WRITE_S):
-            await response.write(data)
-    except TimeoutError:
-        PEERS_REFUSED.labels(listener="http", reason="slow_reader").inc()
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the page does not read") from None
+def _deflated(data: bytes) -> bytes:
+    """Return a part of a gzip stream that stands by itself.
+
+    It ends at a byte's border and leans on nothing before it (zlib's Z_FULL_FLUSH), so the same
+    part fits into the stream of every page, and what it holds can be read as soon as it is there.
+    Members of their own would not do: Chromium reads the first one only.
+    """
+    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
-def _shrink_send_buffer(request: web.Request) -> None:
-    """Keep little in the kernel, so that a page that does not read is noticed soon."""
-    connection = request.transport.get_extra_info("socket") if request.transport else None
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-
-
-def _event(name: str, html: str) -> bytes:
-    """Return one event (WHATWG HTML section 9.2.5); a line break inside is a `data:` more."""
-    lines = [line.strip() for line in html.splitlines()]
-    data = "".join(f"data: {line}\n" for line in lines if line)
-    return f"event: {name}\n{data or 'data:' + chr(10)}\n".encode()
+def _chunk(data: bytes) -> bytes:
+    """Return one chunk of a body (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

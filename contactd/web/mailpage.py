@@ -10,9 +10,9 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from contactd.errors import NotFound
-from contactd.httpd import Route
+from contactd.httpd import HTTPD, Route
 from contactd.store.views import AttachmentView, ContactView
-from contactd.web.api import PERSONAL
+from contactd.web.access import PERSONAL, check_site
 from contactd.web.endpoints import PREFIX
 
 PATH: Final = "/desk/mails"
@@ -38,12 +38,15 @@ class MailPage:
         """Draw the mail.
 
         Raises:
-            NotFound: there is no such mail, or it has no HTML.
+            NotFound: there is no such mail, it is of another site, or it has no HTML.
         """
+        identity = await request.app[HTTPD].identify(request)
+        assert identity is not None  # noqa: S101 - the route asks for roles
         asked = request.match_info["id"]
         if not asked.isascii() or not asked.isdigit() or len(asked) > 18:
             raise NotFound("there is no such mail")
         contact = await self.mails.contact(int(asked))
+        check_site(identity, contact.site, "there is no such mail")
         html = await self.mails.html(contact.id)
         if not html:
             raise NotFound("this mail has no HTML")

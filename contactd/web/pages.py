@@ -3,35 +3,72 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
+from types import CodeType
 from typing import Any, Final
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
 from contactd.errors import ConfigurationError
 from contactd.httpd import HTTPD, Problem
 from contactd.web import i18n, words
-from contactd.web.api import PERSONAL
+from contactd.web.access import PERSONAL, Right, may
 from contactd.web.board import masked, masked_name
 from contactd.web.i18n import Clockwork, Language, Say
 
 HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE / "templates"
 STATIC: Final = HERE / "static"
-VENDORED: Final = ("vendor/htmx.js", "vendor/htmx-sse.js")
+VENDORED: Final = ("vendor/htmx.js", "vendor/uplot.js", "vendor/uplot.css")
+
+
+class _Compiled(FileSystemBytecodeCache):
+    """What templates are compiled to: once for all languages, and kept for the next start.
+
+    Compiling them takes longer than everything else that is done at start. A file that does not
+    fit its template, this Jinja or this Python is passed over by Jinja.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        super().__init__(str(folder or ""))
+        self._is_kept = folder is not None
+        self._codes: dict[str, CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._codes.get(bucket.key)
+        if bucket.code is None and self._is_kept:
+            try:
+                super().load_bytecode(bucket)
+            except (EOFError, ValueError, TypeError, UnpicklingError):  # the power failed meanwhile
+                bucket.reset()
+            if bucket.code is not None:
+                self._codes[bucket.key] = bucket.code
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._codes[bucket.key] = bucket.code
+        if self._is_kept:
+            super().dump_bytecode(bucket)
 
 
 class Pages:
-    """Draws templates. One Jinja environment a language: each compiles its texts in."""
+    """Draws templates, with one Jinja environment a language. `cache`: see `_Compiled`."""
 
-    def __init__(self, *, name: str, zone: ZoneInfo, language: Language) -> None:
+    def __init__(
+        self, *, name: str, zone: ZoneInfo, language: Language, cache: Path | None = None
+    ) -> None:
         self._name = name
         self._zone = zone
         self._default = language
         self.version = version_of_static()
         self._catalogues = i18n.catalogues()
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+        self._compiled = _Compiled(cache)
         self._environments = {
             language: self._environment(language, self._catalogues[language])
             for language in Language
@@ -47,6 +84,7 @@ class Pages:
             extensions=["jinja2.ext.i18n"],
             auto_reload=False,
             cache_size=-1,
+            bytecode_cache=self._compiled,
         )
         environment.install_gettext_translations(texts, newstyle=True)  # type: ignore[attr-defined]
         environment.filters |= {"masked": masked, "masked_name": masked_name}
@@ -56,6 +94,8 @@ class Pages:
             "language": language,
             "languages": [*Language],
             "personal": PERSONAL,
+            "may": may,
+            "Right": Right,
             "version": self.version,
             "words": words,
             "clockwork": Clockwork(language=language, zone=self._zone),

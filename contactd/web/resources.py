@@ -2,14 +2,25 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+from functools import partial
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+)
 
 from contactd.httpd import Phase
 from contactd.routing.notify import Reason, SendState
 from contactd.routing.oncall import Why
 from contactd.service import HealthState
+from contactd.store.lists import Due, Sort
 from contactd.tickets.contact import Direction, Medium, Outcome, Source, Writer
 from contactd.tickets.dispatching import State as DispatchState
 from contactd.tickets.dispatching import Step
@@ -20,6 +31,30 @@ from contactd.web.board import CallStage
 from contactd.web.writing import KEY, LONGEST
 
 T = TypeVar("T")
+
+# Control characters are no part of what people write, and PostgreSQL refuses NUL.
+Line = Annotated[str, Field(max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+_INSTANT: Final = TypeAdapter(datetime)
+_DAY: Final = TypeAdapter(date)
+
+
+def _read(kind: TypeAdapter[Any], value: object) -> object:
+    """Return what a text says; numbers, which pydantic takes for seconds since 1970, are none."""
+    if isinstance(value, str):
+        if value[4:5] != "-":
+            raise ValueError("as ISO 8601 has it, e.g. 2026-11-23T08:00:00+08:00")
+        try:
+            return kind.validate_python(value)
+        except ValidationError:
+            raise ValueError("there is no such time") from None
+    return value
+
+
+At = Annotated[AwareDatetime, BeforeValidator(partial(_read, _INSTANT))]
+Day = Annotated[date, BeforeValidator(partial(_read, _DAY))]
+Word = Annotated[str, Field(max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Resource(BaseModel):
@@ -231,6 +266,19 @@ class TicketSummary(_Ticket):
     caller: str = Field(description="number or mailbox of the newest contact")
 
 
+class Standard(Resource):
+    """What was said of the fault; null and empty: nobody has said."""
+
+    what: str
+    happened_at: datetime | None
+    device: str
+    version: str
+    error: str
+    impact: int | None
+    wished: str
+    missing: tuple[str, ...] = Field(description="what to ask for, the order in which to ask")
+
+
 class TicketDetail(_Ticket):
     requester: Person
     impact: int = Field(description="1 company, 2 department, 3 person")
@@ -241,6 +289,8 @@ class TicketDetail(_Ticket):
     journal: tuple[JournalEntry, ...]
     dispatches: tuple[DispatchItem, ...]
     messages: tuple[Message, ...]
+    standard: Standard
+    merged_into: str = Field(description="the ticket that has its contacts now, empty: none")
 
 
 class Site(Resource):
@@ -322,7 +372,7 @@ class StatusReport(Resource):
 class ProblemDocument(BaseModel):
     """RFC 9457."""
 
-    type: str
+    type: str = Field(description="urn:problem-type:contactd:…, see the document's description")
     title: str
     status: int
     detail: str = ""
@@ -338,8 +388,19 @@ class TicketQuery(Resource):
     state: tuple[State, ...] = Field((), description="may be repeated")
     site: str | None = Field(None, max_length=32)
     requester: str | None = Field(None, max_length=254, description="a number or mailbox of theirs")
-    opened_from: AwareDatetime | None = None
-    opened_to: AwareDatetime | None = Field(None, description="not included")
+    q: str = Field(
+        "", max_length=100, description="words that were said, names, numbers", examples=["打印机"]
+    )
+    priority: tuple[Priority, ...] = Field((), description="may be repeated")
+    assignee: Word | None = Field(None, description="an engineer's key; empty: nobody's")
+    team: Word = Field("", description="key")
+    medium: Medium | None = Field(None, description="of the newest contact")
+    due: Due | None = Field(None, description="a promise is broken, or will be within the hour")
+    vip: bool = False
+    category: Category | None = None
+    sort: Sort | None = Field(None, description="of open tickets; else the newest come first")
+    opened_from: At | None = None
+    opened_to: At | None = Field(None, description="not included")
     cursor: str = Field("", max_length=200)
     limit: Limit = 50
 
@@ -347,30 +408,34 @@ class TicketQuery(Resource):
 class ContactQuery(Resource):
     ticket: str | None = Field(None, max_length=24)
     medium: Medium | None = None
-    received_from: AwareDatetime | None = None
-    received_to: AwareDatetime | None = Field(None, description="not included")
+    received_from: At | None = None
+    received_to: At | None = Field(None, description="not included")
     cursor: str = Field("", max_length=200)
     limit: Limit = 50
 
 
 class OnCallQuery(Resource):
-    at: AwareDatetime | None = Field(None, description="default: now")
+    at: At | None = Field(None, description="default: now")
     site: str | None = Field(None, max_length=32)
 
 
 class LedgerQuery(Resource):
-    from_: date | None = Field(None, alias="from", description="default: six days before `to`")
-    to: date | None = Field(None, description="included; default: today")
+    from_: Day | None = Field(None, alias="from", description="default: six days before `to`")
+    to: Day | None = Field(None, description="included; default: today")
 
 
 class OpenTicket(Resource):
     """A fault or a wish, from the portal or another system."""
 
     from_: str = Field(
-        alias="from", min_length=1, max_length=254, description="the requester's number or mailbox"
+        alias="from",
+        min_length=1,
+        max_length=254,
+        description="the requester's number or mailbox",
+        examples=["0755 8888 1234"],
     )
     name: str = Field("", max_length=120)
-    text: str = Field(min_length=1, max_length=20_000)
+    text: str = Field(min_length=1, max_length=20_000, examples=["打印机卡纸"])
     external_id: str | None = Field(
         None, min_length=1, max_length=100, description="yours: sent twice, it opens one ticket"
     )
@@ -384,7 +449,7 @@ class Opened(Resource):
     url: str
 
 
-Key = Annotated[str, Field(min_length=1, max_length=32)]
+Key = Annotated[str, Field(min_length=1, max_length=32, examples=["wang"])]
 Note = Annotated[str, Field(max_length=2_000)]
 
 
@@ -392,11 +457,87 @@ class ActionNote(Resource):
     note: Note = ""
 
 
+class SeenBefore(Resource):
+    """With `seen` it is refused (409, `outdated`) if somebody has changed the same since then."""
+
+    seen: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="seq of the last journal entry that you know of"
+    )
+
+
+class DescribeTicket(SeenBefore):
+    """What is left out stays as it is; empty takes it back."""
+
+    title: Annotated[str, Field(max_length=200)] | None = None
+    system: Annotated[str, Field(max_length=40)] | None = None
+    what: Annotated[str, Field(max_length=4_000)] | None = None
+    happened_at: At | None = None
+    device: Annotated[str, Field(max_length=120)] | None = None
+    version: Annotated[str, Field(max_length=120)] | None = None
+    error: Annotated[str, Field(max_length=4_000)] | None = None
+    impact: Impact | None = None
+    wished: Annotated[str, Field(max_length=120)] | None = None
+
+
+class CommentTicket(Resource):
+    """A note that the requester does not see."""
+
+    words: str = Field(min_length=1, max_length=20_000, examples=["Toner is ordered"])
+
+
+class MergeTicket(Resource):
+    into: str = Field(min_length=1, max_length=24, description="number of the ticket that stays")
+
+
+class SetRequester(Resource):
+    person: int = Field(ge=1, le=10**18 - 1)
+
+
+class AskCallBack(Resource):
+    phone: str = Field(min_length=1, max_length=40)
+    wished: Annotated[str, Field(max_length=120)] = Field("", description="when, in their words")
+
+
+class AskRemote(Resource):
+    """Nothing need be said."""
+
+
+class WriteMail(Resource):
+    """What the requester gets by mail."""
+
+    words: str = Field(min_length=1, max_length=20_000)
+    subject: str = Field("", max_length=200, description="default: of what it answers")
+
+
+class MailPreview(Resource):
+    to: str
+    subject: str
+    text: str
+
+
+class SplitContact(Resource):
+    """Nothing need be said."""
+
+
+class Split(Resource):
+    ticket: str
+    url: str
+
+
+class UploadQuery(Resource):
+    name: str = Field(min_length=1, max_length=200, description="of the file, as people see it")
+
+
+class Uploaded(Resource):
+    attachment: Attachment
+    contact_id: int
+
+
 class TakeTicket(Resource):
     engineer: Key
 
 
-class ClassifyTicket(Resource):
+class ClassifyTicket(SeenBefore):
     """What is left out stays as it is."""
 
     impact: Impact | None = Field(None, description="1 company, 2 department, 3 person")
@@ -410,7 +551,7 @@ class ClassifyTicket(Resource):
 
 class NoteAnswer(Resource):
     how: Literal["call_back", "reply", "in_person"]
-    at: AwareDatetime | None = Field(None, description="default: now; not before the ticket")
+    at: At | None = Field(None, description="default: now; not before the ticket")
     engineer: str = Field("", max_length=32, description="who it was; they get a ticket of nobody")
 
 
@@ -447,16 +588,16 @@ class TextPreview(Resource):
     currency: str = Field(description="ISO 4217")
 
 
-class HandOverTicket(Resource):
+class HandOverTicket(SeenBefore):
     engineer: Key
     note: Note = ""
 
 
-class AssignTeam(Resource):
+class AssignTeam(SeenBefore):
     team: str = Field(max_length=32, description="key; empty: none")
 
 
-class SetContract(Resource):
+class SetContract(SeenBefore):
     contract: str = Field(
         min_length=1, max_length=48, description="key; the newest version, or key.version"
     )
@@ -465,7 +606,7 @@ class SetContract(Resource):
 class ConfirmTicket(Resource):
     """The requester's word on a ticket that is resolved."""
 
-    solved: bool
+    solved: bool = Field(examples=[True])
     note: Note = ""
 
 

@@ -20,6 +20,7 @@ from contactd.tickets.contact import Medium, Outcome
 from contactd.tickets.journal import SYSTEM, Entry
 from contactd.tickets.model import ENGINEER, Category
 from contactd.tickets.priority import Impact, Urgency
+from contactd.tickets.remote import Ending, Mode, Right
 from contactd.tickets.states import State
 from contactd.web import words
 from contactd.web.i18n import Clockwork, Say
@@ -224,6 +225,15 @@ def _earlier(teller: Teller, value: Any, entry: Entry) -> str:
     return teller.moment(at) if abs(entry.at - at) > _AGO else ""
 
 
+def _rights(teller: Teller, value: Any, _entry: Entry) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    known = {each.value: words.REMOTE_RIGHTS[each] for each in Right}
+    return teller.say(N_(", ")).join(
+        teller.say(known[name]) if name in known else str(name) for name in value
+    )
+
+
 def _repaired(teller: Teller, value: Any, _entry: Entry) -> str:
     return teller.say(N_("the PBX’s records (repaired)")) if value == "replay" else ""
 
@@ -241,28 +251,41 @@ _STAGES: Final[Mapping[Stage, str]] = {  # what a requester was told
     Stage.RESUMED: N_("work goes on"),
     Stage.UPDATED: N_("there is news"),
 }
+_ASKED: Final[Mapping[str, str]] = {  # what a user was asked, by the question's kind
+    "consent": N_("to see the screen"),
+    "hand_over": N_("to go on with the session"),
+    "look": N_("to watch"),
+    "rights": N_("to do more"),
+    "file": N_("to hand over a file"),
+}
 _PEOPLE: Final = ("engineer", "before", "people", "acks")
 _VALUES: Final[Mapping[str, Tell]] = {
     "acks": _people,
     "acknowledged_at": _earlier,
     "answered_at": _earlier,
+    "asked": _word(_ASKED, str),
     "at": _earlier,
     "before": _people,
     "category": _word(words.CATEGORIES, Category),
     "ended_at": _earlier,
+    "ending": _word(words.REMOTE_ENDINGS, Ending),
     "engineer": _people,
     "goal_s": _length,
+    "happened_at": _earlier,
     "how": _word(words.HOW, str),
     "impact": _word(words.IMPACTS, Impact),
+    "lasted_s": _length,
     "late": _whether(N_("too late to tell anybody")),
     "medium": _word(words.ONE_OF, Medium),
     "metric": _word(words.METRICS, Metric),
+    "mode": _word(words.REMOTE_MODES, Mode),
     "outcome": _word(words.OUTCOMES, Outcome),
     "people": _people,
     "proved": _whether(N_("right"), N_("not told")),
     "reached": _whether("", N_("could not be reached")),
     "reason": _priority,
     "received_at": _earlier,
+    "rights": _rights,
     "source": _repaired,
     "stage": _word(_STAGES, Stage),
     "step": _step,
@@ -274,10 +297,14 @@ _VALUES: Final[Mapping[str, Tell]] = {
 _OF_ACTION: Final[Mapping[tuple[str, str], Tell]] = {
     ("call.ended", "reason"): _nothing,  # the PBX's own word
     ("call.corrected", "reason"): _nothing,
+    ("calling.ended", "reason"): _nothing,
+    ("calling.dialled", "medium"): _nothing,
     ("dispatch.cancelled", "reason"): _word(words.STATES, State),
     ("escalation.ignored", "reason"): _nothing,
     ("held", "reason"): _nothing,  # shown as it was said
     ("opened", "engineer"): _nothing,
+    ("remote.file", "accepted"): _whether(N_("taken"), N_("not taken")),
+    ("remote.left", "recording"): _whether(N_("yes")),
 }
 
 # What an entry says: the first for which the body has everything, else the last.
@@ -288,6 +315,9 @@ _SENTENCES: Final[Mapping[str, Sequence[str]]] = {
     "call.answered": (N_("Took the call"),),
     "call.ended": (N_("Call over: %(outcome)s"),),
     "call.corrected": (N_("Call corrected by the PBX’s records: %(outcome)s"),),
+    "calling.placed": (N_("Calls the requester"),),
+    "calling.dialled": (N_("The requester’s phone rings"),),
+    "calling.ended": (N_("Call to the requester over: %(outcome)s"),),
     "acknowledged": (
         N_("%(engineer)s took the ticket %(how)s"),
         N_("Took the ticket %(how)s"),
@@ -309,6 +339,15 @@ _SENTENCES: Final[Mapping[str, Sequence[str]]] = {
     "hand_over.not_told": (N_("%(engineer)s could not be told that they have it"),),
     "team.assigned": (N_("Team %(team)s is responsible"), N_("No team is responsible")),
     "classified": (N_("Classified"),),
+    "ticket.described": (N_("Described the fault"),),
+    "ticket.merged": (N_("Has the contacts of ticket %(from)s now"),),
+    "comment": (N_("Note"),),
+    "file.added": (N_("Added the file %(name)s"), N_("Added a file")),
+    "requester.changed": (
+        N_("The requester is %(requester)s, not %(was)s"),
+        N_("The requester is %(requester)s"),
+    ),
+    "site.changed": (N_("The site is %(site)s"),),
     "priority.changed": (N_("Priority changed from %(before)s to %(priority)s"),),
     "answered": (
         N_("%(engineer)s spoke to the requester %(how)s"),
@@ -321,11 +360,29 @@ _SENTENCES: Final[Mapping[str, Sequence[str]]] = {
     "resolved": (N_("Resolved"),),
     "reopened": (N_("Not solved: reopened %(how)s"), N_("Reopened")),
     "closed": (N_("Confirmed and closed %(how)s"), N_("Closed")),
-    "cancelled": (N_("Cancelled"),),
+    "cancelled": (N_("Cancelled: merged into ticket %(into)s"), N_("Cancelled")),
     "contract.changed": (N_("Contract is now %(contract)s"), N_("Contract changed")),
     "calendar.changed": (N_("Working hours are now %(calendar)s"), N_("Working hours changed")),
     "remote.asked": (N_("Remote help asked for"),),
-    "remote.started": (N_("Remote session began"),),
+    "remote.invited": (N_("Invited to remote help: %(medium)s"), N_("Invited to remote help")),
+    "remote.agreed": (N_("Agreed to remote help: %(mode)s"),),
+    "remote.refused": (N_("Said no to remote help"),),
+    "remote.claimed": (N_("%(engineer)s will help remotely"),),
+    "remote.started": (
+        N_("Remote session began: %(engineer)s sees the screen"),
+        N_("Remote session began"),
+    ),
+    "remote.resumed": (N_("Remote session went on: %(engineer)s sees the screen again"),),
+    "remote.handed_over": (N_("Remote session handed over to %(engineer)s"),),
+    "remote.looked": (N_("%(engineer)s watches the remote session"),),
+    "remote.declined": (N_("Said no when %(engineer)s asked %(asked)s"),),
+    "remote.rights": (N_("%(engineer)s may now %(rights)s"), N_("%(engineer)s may do nothing now")),
+    "remote.frozen": (N_("Remote session interrupted: the connection was lost"),),
+    "remote.left": (N_("%(engineer)s sees the screen no more: %(ending)s"),),
+    "remote.ended": (N_("Remote session over: %(ending)s"),),
+    "remote.file": (N_("File %(name)s: %(accepted)s"),),
+    "remote.replayed": (N_("Watched the recording of the remote session (leg %(leg)s)"),),
+    "call_back.asked": (N_("Wants to be called back: %(number)s"),),
     "on_my_way": (N_("Is on the way"),),
     "dispatch.offered": (
         N_("Dispatch %(dispatch)s offered to %(engineer)s"),
@@ -383,12 +440,27 @@ _LABELS: Final[Mapping[str, str]] = {  # what is said beside the sentence, in th
     "impact": N_("Impact"),
     "urgency": N_("Urgency"),
     "title": N_("Title"),
+    "subject": N_("Subject"),
+    "what": N_("What happened"),
+    "happened_at": N_("When it happened"),
+    "device": N_("Device"),
+    "version": N_("Version"),
+    "error": N_("Error message"),
+    "wished": N_("Wished for"),
+    "contacts": N_("Contacts"),
     "contract": N_("Contract"),
     "calendar": N_("Working hours"),
     "goal_s": N_("Promised"),
     "waited_s": N_("Waited"),
     "talked_s": N_("Talked"),
     "voicemail": N_("Message"),
+    "rights": N_("Rights"),
+    "mode": N_("Kind"),
+    "lasted_s": N_("Lasted"),
+    "legs": N_("Number of parts"),
+    "keys": N_("Keys pressed"),
+    "clicks": N_("Clicks"),
+    "recording": N_("Recorded"),
     "proved": N_("Arrival code"),
     "wrong_codes": N_("Wrong codes"),
     "reached": N_("Requester"),

@@ -14,7 +14,7 @@ from contactd.routing.notify import Reason
 from contactd.store.texts import ShownText
 from contactd.store.views import ContactFilters, ContactView, Views
 from contactd.tickets.contact import Medium
-from contactd.web.api import ADDRESSED, LISTENING, PERSONAL
+from contactd.web.access import ADDRESSED, LISTENING, PERSONAL
 from contactd.web.i18n import Clockwork
 from contactd.web.pages import Pages
 from contactd.web.troubles import trouble
@@ -22,12 +22,14 @@ from contactd.web.troubles import trouble
 PATH: Final = "/texts"
 MOST: Final = 100  # each way
 SPAN: Final = timedelta(days=31)  # of those that came in: all contacts of it are looked through
-# What the requester alone knows: who arrives on site proves it by it.
-_SECRET: Final = frozenset({Reason.CODE.value, ""})
+# What the requester alone knows: who arrives on site proves it by it; what opens something.
+_SECRET: Final = frozenset({Reason.CODE.value, Reason.LOGIN.value, Reason.REMOTE.value, ""})
 
 
 class Texts(Protocol):
-    async def latest(self, most: int = 200) -> list[ShownText]: ...
+    async def latest(
+        self, most: int = 200, sites: frozenset[str] = frozenset()
+    ) -> list[ShownText]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +46,15 @@ class TextPage:
     async def show(self, request: web.Request) -> web.Response:
         identity = await request.app[HTTPD].identify(request)
         assert identity is not None  # noqa: S101 - the route asks for roles
-        sent = await self.texts.latest(MOST)
+        sent = await self.texts.latest(MOST, identity.sites)
         now = self.clock.now()
-        wanted = ContactFilters(medium=Medium.TEXT, received_from=now - SPAN)
+        wanted = ContactFilters(medium=Medium.TEXT, received_from=now - SPAN, sites=identity.sites)
         came = await self.views.contacts_page(wanted, limit=MOST)
         language = self.pages.language(request)
         return self.pages.respond(
             request,
             "texts.html",
+            section="texts",
             came=came.items,
             gateway=gateway,
             has_addresses=identity.role in ADDRESSED,

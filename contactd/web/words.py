@@ -9,9 +9,14 @@ from contactd.routing.notify import Reason, SendState
 from contactd.routing.oncall import Why
 from contactd.service import HealthState
 from contactd.tickets.contact import Medium, Outcome, Writer
+from contactd.tickets.describing import Item
 from contactd.tickets.dispatching import State as DispatchState
+from contactd.tickets.dispatching import Step
 from contactd.tickets.model import Category
+from contactd.tickets.people import Role
 from contactd.tickets.priority import Impact, Urgency
+from contactd.tickets.remote import Ending, Mode, Right
+from contactd.tickets.remote import State as RemoteState
 from contactd.tickets.states import State
 from contactd.web.board import CallStage
 
@@ -20,6 +25,16 @@ def N_(text: str) -> str:  # noqa: N802 - gettext's customary mark for extractio
     return text
 
 
+ROLES: Final[Mapping[Role, str]] = {
+    Role.DESK: N_("Service desk"),
+    Role.ENGINEER: N_("Engineer"),
+    Role.SUPERVISOR: N_("Supervisor"),
+    Role.MANAGER: N_("Manager"),
+    Role.QUALITY: N_("Quality"),
+    Role.OPERATIONS: N_("Operations"),
+    Role.ADMIN: N_("Administrator"),
+    Role.CALENDAR: N_("Calendar address"),
+}
 STATES: Final[Mapping[State, str]] = {
     State.NEW: N_("New"),
     State.IN_PROGRESS: N_("In progress"),
@@ -61,6 +76,8 @@ OUTCOMES: Final[Mapping[Outcome, str]] = {
     Outcome.SELF_SERVICE: N_("heard the progress"),
     Outcome.UNREACHED: N_("reached nobody"),
     Outcome.PBX_LOST: N_("the PBX was restarted"),
+    Outcome.NO_ANSWER: N_("nobody picked up"),
+    Outcome.BUSY: N_("busy"),
 }
 WRITERS: Final[Mapping[Writer, str]] = {
     Writer.PERSON: N_("a person"),
@@ -87,6 +104,30 @@ FILES: Final[Mapping[str, str]] = {
     "raw": N_("original mail"),
     "attachment": N_("attachment"),
     "inline": N_("picture in the text"),
+}
+ITEMS: Final[Mapping[Item, str]] = {  # what a ticket should say
+    Item.NAME: N_("Name"),
+    Item.DEPARTMENT: N_("Department"),
+    Item.PHONE: N_("Telephone number"),
+    Item.MAIL: N_("Mail address"),
+    Item.SITE: N_("Site"),
+    Item.WHAT: N_("What happened"),
+    Item.HAPPENED_AT: N_("When it happened"),
+    Item.DEVICE: N_("Device or system"),
+    Item.VERSION: N_("Version"),
+    Item.ERROR: N_("Error message"),
+    Item.PICTURE: N_("Picture of the screen"),
+    Item.IMPACT: N_("How many it concerns"),
+    Item.WISHED: N_("Wished for"),
+}
+STEPS: Final[Mapping[Step, str]] = {  # what somebody who is sent to the site says
+    Step.ACCEPT: N_("Accept"),
+    Step.DECLINE: N_("Cannot go"),
+    Step.SET_OUT: N_("On the way"),
+    Step.ARRIVE: N_("Arrived"),
+    Step.PROVE: N_("Check the code"),
+    Step.FINISH: N_("Done on site"),
+    Step.CANCEL: N_("Call off"),
 }
 CATEGORIES: Final[Mapping[Category, str]] = {
     Category.HARDWARE: N_("Hardware"),
@@ -161,6 +202,8 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.SAID: N_("message from the desk"),
     Reason.SURVEY: N_("how was our service?"),
     Reason.SAID: N_("written by the desk"),
+    Reason.LOGIN: N_("code for the portal"),
+    Reason.REMOTE: N_("link to remote help"),
 }
 SENT: Final[Mapping[SendState, str]] = {
     SendState.QUEUED: N_("waiting"),
@@ -204,6 +247,37 @@ HOW: Final[Mapping[str, str]] = {  # by what somebody took, answered or said som
     "reply": N_("by a personal reply"),
     "in_person": N_("in person"),
 }
+REMOTE_STATES: Final[Mapping[RemoteState, str]] = {
+    RemoteState.INVITED: N_("Invited"),
+    RemoteState.AGREED: N_("The user agreed and waits"),
+    RemoteState.ACTIVE: N_("Under way"),
+    RemoteState.FROZEN: N_("Interrupted"),
+    RemoteState.ENDED: N_("Over"),
+}
+REMOTE_MODES: Final[Mapping[Mode, str]] = {
+    Mode.CONTROL: N_("view and control, with the helper"),
+    Mode.VIEW: N_("view only, from the browser"),
+    Mode.REPEATER: N_("the user’s own VNC server"),
+}
+REMOTE_RIGHTS: Final[Mapping[Right, str]] = {
+    Right.VIEW: N_("see the screen"),
+    Right.CONTROL: N_("use keyboard and mouse"),
+    Right.CLIPBOARD: N_("share the clipboard"),
+}
+REMOTE_ENDINGS: Final[Mapping[Ending, str]] = {  # why somebody sees the screen no more
+    Ending.DONE: N_("finished"),
+    Ending.STOPPED: N_("stopped by the user"),
+    Ending.REFUSED: N_("the user said no"),
+    Ending.EXPIRED: N_("nobody came in time"),
+    Ending.IDLE: N_("nobody did anything"),
+    Ending.TOO_LONG: N_("the longest time was reached"),
+    Ending.LOST: N_("the connection was lost"),
+    Ending.HANDED_OVER: N_("handed over"),
+    Ending.RECORDER: N_("it could not be recorded any more"),
+    Ending.FORBIDDEN: N_("cut off: what was sent is not allowed"),
+    Ending.REPLACED: N_("replaced by a newer invitation"),
+    Ending.CLOSED: N_("the ticket was closed"),
+}
 HEALTH: Final[Mapping[HealthState, str]] = {
     HealthState.UP: N_("Working"),
     HealthState.DEGRADED: N_("Impaired"),
@@ -225,6 +299,7 @@ COMPONENTS: Final[Mapping[str, str]] = {  # what stands before `:` in a componen
     "calendar": N_("Public holidays"),
     "clamd": N_("Virus scanner"),
     "database": N_("Database"),
+    "desk": N_("Pages of the workbench"),
     "feeds": N_("External calendars"),
     "http": N_("Web server"),
     "intake": N_("Mail to tickets"),
@@ -238,7 +313,11 @@ COMPONENTS: Final[Mapping[str, str]] = {  # what stands before `:` in a componen
     "records": N_("PBX records"),
     "roster": N_("Queue members"),
     "rspamd": N_("Spam filter"),
+    "search": N_("Search index"),
     "sms": N_("Texts"),
+    "webhooks": N_("Webhooks"),
+    "remote": N_("Remote help"),
+    "repeater": N_("Repeater of remote help"),
     "smtp": N_("Mail in"),
     "verdicts": N_("Sender checks (SPF, DKIM)"),
     "rota": N_("Rota"),

@@ -5,8 +5,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contactd.errors import TemporaryFailure
+from contactd.routing.clocks import Metric
 from contactd.routing.oncall import Why
 from contactd.service import Health, HealthState
+from contactd.store.boardviews import (
+    Age,
+    Attained,
+    BreachedCount,
+    Figures,
+    IntakeCount,
+    Marks,
+    OpenCount,
+    QueueDay,
+    Risk,
+    StateCount,
+)
 from contactd.tickets.contact import Medium
 from contactd.tickets.priority import Priority
 from contactd.tickets.states import State
@@ -22,12 +35,13 @@ from contactd.web.board import (
 )
 
 SITES = (
-    BoardSite(key="gz", name_zh="广州珠江新城", name_en="Guangzhou"),
-    BoardSite(key="sz", name_zh="深圳", name_en="Shenzhen"),
-    BoardSite(key="zh", name_zh="珠海", name_en="Zhuhai"),
-    BoardSite(key="fs", name_zh="佛山", name_en="Foshan"),
-    BoardSite(key="zq", name_zh="肇庆", name_en="Zhaoqing"),
+    BoardSite(key="gz", name_zh="广州珠江新城", name_en="Guangzhou", queue="gz"),
+    BoardSite(key="sz", name_zh="深圳", name_en="Shenzhen", queue="sz"),
+    BoardSite(key="zh", name_zh="珠海", name_en="Zhuhai", queue="west"),
+    BoardSite(key="fs", name_zh="佛山", name_en="Foshan", queue="west"),
+    BoardSite(key="zq", name_zh="肇庆", name_en="Zhaoqing", queue="west"),
 )
+SHAPE = (1, 0, 0, 0, 0, 1, 2, 6, 14, 12, 9, 7, 4, 5, 10, 9, 8, 6, 3, 2, 2, 1, 1, 0)  # of a day
 HOSTILE_NAME = '<script>alert(1)</script>"\'张三 "; DROP'
 
 
@@ -92,10 +106,10 @@ def busy() -> BoardSnapshot:
         call(1, stage=CallStage.TALKING, since=ago(minutes=7, seconds=12), name="陈静",
              arrived_at=ago(minutes=8), site="gz", engineer="王伟"),
         call(2, stage=CallStage.OFFERED, since=ago(seconds=9), arrived_at=ago(seconds=41),
-             caller="+862088881234", site="gz", engineer="李娜"),
+             caller="+862088881234", site="gz", engineer="李娜", queue="gz"),
         call(3, stage=CallStage.QUEUED, since=ago(minutes=1, seconds=33),
              arrived_at=ago(minutes=1, seconds=50), caller="+8613800138000", name=HOSTILE_NAME,
-             site="sz"),
+             site="sz", queue="sz"),
         call(4, stage=CallStage.GREETING, since=ago(seconds=4), arrived_at=ago(seconds=5),
              caller=""),
         call(5, stage=CallStage.RINGING, caller="+4930901820", name="Jürgen Müller", ticket=""),
@@ -133,17 +147,71 @@ def busy() -> BoardSnapshot:
         for n in range(7)
     )  # fmt: skip
     tickets = BoardTickets(
-        states={
-            State.NEW: 4, State.IN_PROGRESS: 9, State.PENDING: 3, State.RESOLVED: 12,
-            State.CLOSED: 8, State.CANCELLED: 1,
-        },
-        priorities={Priority.P1: 1, Priority.P2: 2, Priority.P3: 28, Priority.P4: 6},
-        intake={Medium.CALL: 48, Medium.MAIL: 17, Medium.TEXT: 5, Medium.WEB: 9},
-        latest=latest,
+        counts=tuple(
+            StateCount(site=("gz", "sz")[n % 2], state=state, priority=Priority.P3, count=count)
+            for n, (state, count) in enumerate(STATES.items())
+        ),
+        open=tuple(
+            OpenCount(site="gz", priority=priority, age=Age(n), count=count)
+            for priority, row in OPEN.items() for n, count in enumerate(row) if count
+        ),
+        intake=intake(now, 1), latest=latest,
     )  # fmt: skip
     return BoardSnapshot(
         at=now, sites=SITES, calls=calls, duties=tuple(duties), next_duties=tuple(coming),
-        tickets=tickets, ledger=ledger,
+        tickets=tickets, ledger=ledger, risks=risks(now),
+        breached=(BreachedCount(site="gz", count=3), BreachedCount(site="sz", count=1)),
+        usual=intake(now.replace(hour=15), 1.2), figures=FIGURES,
+    )  # fmt: skip
+
+
+STATES = {
+    State.NEW: 4, State.IN_PROGRESS: 9, State.PENDING: 3, State.RESOLVED: 12, State.CLOSED: 8,
+    State.CANCELLED: 1,
+}  # fmt: skip
+OPEN = {
+    Priority.P1: (1, 0, 0, 0, 0), Priority.P2: (2, 1, 0, 0, 0), Priority.P3: (9, 7, 3, 1, 2),
+    Priority.P4: (1, 2, 2, 0, 0),
+}  # fmt: skip
+FIGURES = Figures(
+    queues=(
+        QueueDay(queue="gz", calls=31, abandoned=2, average=timedelta(seconds=14),
+                 p90=timedelta(seconds=41)),
+        QueueDay(queue="sz", calls=9, abandoned=1, average=timedelta(seconds=22),
+                 p90=timedelta(minutes=1, seconds=7)),
+    ),
+    attained=(
+        Attained(site="gz", metric=Metric.ANSWER, kept=412, missed=9),
+        Attained(site="sz", metric=Metric.ANSWER, kept=120, missed=4),
+        Attained(site="gz", metric=Metric.ARRIVAL, kept=61, missed=6),
+        Attained(site="gz", metric=Metric.REMOTE, kept=88, missed=1),
+        Attained(site="sz", metric=Metric.RESOLUTION, kept=501, missed=21),
+    ),
+    marks=(Marks(site="gz", satisfied=96, marks=101), Marks(site="sz", satisfied=40, marks=41)),
+)  # fmt: skip
+
+
+def risks(now: datetime) -> tuple[Risk, ...]:
+    """Three broken promises, one that is about to be, and later ones."""
+    due = (-134, -61, -3, 0.7, 11, 24, 38, 55, 90, 130, 200)  # minutes
+    return tuple(
+        Risk(
+            ticket=f"2611200{n:03d}{n % 10}", site=("gz", "sz", "", "fs")[n % 4],
+            priority=tuple(Priority)[(n + 1) % 4], metric=tuple(Metric)[n % len(Metric)],
+            due_at=now + timedelta(minutes=minutes), engineer=("王伟", "", "黄强")[n % 3],
+        )
+        for n, minutes in enumerate(due)
+    )  # fmt: skip
+
+
+def intake(until: datetime, by: float) -> tuple[IntakeCount, ...]:
+    """Contacts of every hour up to `until`, in Shanghai."""
+    share = {Medium.CALL: 0.5, Medium.MAIL: 0.25, Medium.TEXT: 0.1, Medium.WEB: 0.15}
+    last = (until.astimezone(UTC) + timedelta(hours=8)).hour
+    return tuple(
+        IntakeCount(site="gz", medium=medium, hour=hour, count=round(many * part * by, 2)
+                    if by != 1 else round(many * part))
+        for medium, part in share.items() for hour, many in enumerate(SHAPE) if hour <= last
     )  # fmt: skip
 
 

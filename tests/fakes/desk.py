@@ -28,18 +28,22 @@ from contactd.sms.acting import Acting
 from contactd.store.desk import load_desk
 from contactd.store.duty import DutyKeeper, LastDuties
 from contactd.store.engine import Database
+from contactd.store.keys import Keys
 from contactd.store.mails import Mails
 from contactd.store.outbox import Handlers, Relay
+from contactd.store.portal import Portal
+from contactd.store.remote import RemoteSessions
 from contactd.store.schema import clocks, contacts, notifications, outbox, tickets
 from contactd.store.texts import Texts
 from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, MailFacts, Medium, Outcome
-from contactd.tickets.events import Event, MailDue, TextDue
+from contactd.tickets.events import CodeDue, Event, MailDue, RemoteDue, TextDue, TicketDue
 from contactd.tickets.journal import Entry, verify
 from contactd.tickets.model import Ticket
 from contactd.tickets.people import MAIL, PHONE, Address
 from contactd.tickets.phone import address
 from contactd.tickets.service import TicketService
 from contactd.tickets.states import OPEN, State
+from contactd.web.portalaccess import Codes
 from tests.fakes.clock import FakeClock
 from tests.fakes.notifiers import FakeNotifier, Sent
 
@@ -190,7 +194,23 @@ class Desk:
             replies=self.core.replying,
             messages=self.core.follow_up,
         )
-        acts: Handlers = {TextDue: acting.text_due, MailDue: of_mails.mail_due}
+        codes = Codes(
+            portal=Portal(self.database, self.clock),
+            say=self.core.follow_up.say,
+            key=Keys(self.database, self.clock).signing,
+        )
+        self.remote = RemoteSessions(
+            self.database,
+            self.clock,
+            Keys(self.database, self.clock).signing,
+            self.signals.raise_,
+            self.settings.remote,
+        )
+        acts: Handlers = {
+            TextDue: acting.text_due, MailDue: of_mails.mail_due, CodeDue: codes.due,
+            RemoteDue: self.remote.due,
+            TicketDue: self.remote.and_then(self.core.follow_up.ticket_due),
+        }  # fmt: skip
         every: Handlers = {**self.core.handlers, **acts}
         handlers = {kind: self._watched(handler) for kind, handler in every.items()}
         self.relay = Relay(self.database, handlers, self.clock, self.signals)

@@ -7,16 +7,21 @@ from typing import Any, Final
 
 from contactd.httpd import Route
 from contactd.routing.notify import Reason
+from contactd.store.acts import Acts
 from contactd.store.blobs import Blobs
 from contactd.store.calls import Calls
+from contactd.store.ticketviews import TicketViews
 from contactd.store.views import Views
 from contactd.tickets.contact import Medium
 from contactd.tickets.dispatching import Step
 from contactd.tickets.model import Category, Classification
 from contactd.tickets.priority import Impact, Urgency
 from contactd.tickets.states import Action
-from contactd.web import ticketpage
+from contactd.web import peoplepage, ticketacts, ticketfiles, ticketpage
 from contactd.web.pages import Pages
+from contactd.web.peoplepage import PeoplePage
+from contactd.web.ticketacts import TicketActs
+from contactd.web.ticketfiles import TicketFiles
 from contactd.web.ticketpage import TicketPage
 from tests.fakes.desk import Desk, engineer, hours, minutes, shift
 
@@ -134,14 +139,31 @@ async def keep_recording(desk: Desk, ticket: str, folder: Path) -> None:
     await Calls(desk.database, desk.clock).attach(detail.contacts[0].id, "recording", blob)
 
 
-def page_of(desk: Desk) -> Callable[[Pages], Iterable[Route]]:
-    """Return what makes the page's routes over the desk's database, at the desk's time."""
+def page_of(desk: Desk, folder: Path | None = None) -> Callable[[Pages], Iterable[Route]]:
+    """Return what makes the page's routes over the desk's database, at the desk's time.
+
+    `folder` is where the files are, if there are any.
+    """
 
     def make(pages: Pages) -> Iterable[Route]:
         views = Views(desk.database, desk.clock)
+        more = TicketViews(desk.database, desk.clock)
         page = TicketPage(
-            pages=pages, views=views, terms=desk.core.terms, clock=desk.clock, zone=ZONE
+            pages=pages, views=views, more=more, terms=desk.core.terms, clock=desk.clock,
+            zone=ZONE, has_mail=True, has_pbx=True,
+        )  # fmt: skip
+        acts = TicketActs(
+            page=page, tickets=desk.tickets, writes=desk.core.follow_up, service="contactd"
         )
-        return ticketpage.routes(page)
+        people = PeoplePage(
+            pages=pages, views=views, more=more, tickets=desk.tickets, clock=desk.clock, zone=ZONE
+        )
+        routes = (
+            *ticketpage.routes(page), *ticketacts.routes(acts), *peoplepage.routes(people),
+        )  # fmt: skip
+        if folder is None:
+            return routes
+        files = TicketFiles(more=more, blobs=Blobs(folder), acts=Acts(desk.database, desk.clock))
+        return (*routes, *ticketfiles.routes(files))
 
     return make

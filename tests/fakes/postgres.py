@@ -53,6 +53,8 @@ class PostgresServer:
         self.port = free_port()
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
+        if (folder / "data").exists():  # a cluster that was kept
+            return
         subprocess.run(
             [
                 *(*_as_owner(), _program("initdb"), "-D", str(folder / "data"), "-U", "contactd"),

@@ -1,7 +1,8 @@
 """The web half of the daemon on a real socket, with a fake board and accounts in memory."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,8 @@ from contactd.httpd import Httpd, Route
 from contactd.lab.ports import free_port
 from contactd.settings import HttpSettings
 from contactd.signals import Signals
+from contactd.store import attempts
+from contactd.store.accounts import Grant
 from contactd.tickets.people import Role
 from contactd.web import api, login, status
 from contactd.web.api import Api
@@ -29,6 +32,8 @@ from tests.fakes.board import FakeBoard
 class FakeIdentity:
     name: str
     role: Role
+    sites: frozenset[str] = frozenset()
+    engineer: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +43,7 @@ class FakeAccounts:
     passwords: dict[str, str] = field(default_factory=lambda: {"li": "correct horse"})
     roles: dict[str, Role] = field(default_factory=lambda: {"li": Role.SUPERVISOR})
     sessions: dict[str, str] = field(default_factory=dict)
+    acts: list[tuple[str, str, str, dict[str, Any]]] = field(default_factory=list)
     tokens: dict[str, FakeIdentity] = field(
         default_factory=lambda: {
             f"cd_{role}": FakeIdentity(name=f"oa-{role}", role=role) for role in Role
@@ -55,7 +61,24 @@ class FakeAccounts:
         known = self.passwords.get(name)
         return self._identity(name) if known is not None and known == password else None
 
-    async def open_session(self, name: str, *, lasts: timedelta) -> str:
+    async def factor_key(self, name: str) -> bytes | None:
+        return None
+
+    async def use_step(self, name: str, step: int) -> bool:
+        return False
+
+    async def admit(self, subject: str, name: str, grant: Grant) -> FakeIdentity:
+        return self._identity(name)
+
+    async def note(
+        self, *, actor: str, action: str, subject: str = "", body: Mapping[str, Any] | None = None
+    ) -> None:
+        self.acts.append((actor, action, subject, dict(body or {})))
+
+    async def key(self) -> bytes:
+        return b"k" * 32
+
+    async def open_session(self, name: str, *, lasts: timedelta, agent: str = "") -> str:
         secret = secrets.token_urlsafe()
         self.sessions[secret] = name
         return secret
@@ -65,6 +88,25 @@ class FakeAccounts:
 
     def _identity(self, name: str) -> FakeIdentity:
         return FakeIdentity(name=name, role=self.roles[name])
+
+
+@dataclass(slots=True)
+class FakeGuard:
+    """Lock-outs in memory: ten failures of a name, then a minute."""
+
+    failures: Counter[str] = field(default_factory=Counter)
+
+    async def begin(self, counters: Sequence[attempts.Counter]) -> timedelta:
+        name = next(each.key for each in counters if each.key.startswith("name:"))
+        if self.failures[name] >= 10:
+            return timedelta(minutes=1)
+        self.failures[name] += 1
+        return timedelta()
+
+    async def succeeded(
+        self, name: attempts.Counter, others: Sequence[attempts.Counter] = ()
+    ) -> None:
+        del self.failures[name.key]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,7 +146,7 @@ async def running_site(
     live = Live(
         board=board,
         health=lambda: board.health,
-        draw=status.Status(pages).draw,
+        draw=status.Status(pages, "Asia/Shanghai").draw,
         signals=signals,
         clock=clock,
         max_streams=options.max_streams,
@@ -113,7 +155,16 @@ async def running_site(
         options,
         routes=[
             *status.routes(options, pages=pages, live=live, health=lambda: board.health),
-            *login.routes(pages, accounts, clock),
+            *login.routes(
+                login.Login(
+                    pages=pages,
+                    logins=accounts,
+                    guard=FakeGuard(),
+                    acts=accounts,
+                    clock=clock,
+                    key=accounts.key,
+                )
+            ),
             *routes,
             *(make_routes(pages) if make_routes else ()),
             *(api.routes(make_api(live)) if make_api else ()),

@@ -5,6 +5,9 @@ import gc
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
@@ -22,6 +25,29 @@ while True:
         sys.stdout.write(f"{due} {woke}\\n")
         sys.stdout.flush()
 """
+
+
+@contextmanager
+def sleeper() -> Iterator[Callable[[float, float], float]]:
+    """Run a process that only sleeps; yield what tells how late it was between two instants.
+
+    Both are seconds of the monotonic clock, and so is the answer: what the machine took from
+    everybody then.
+    """
+    with tempfile.NamedTemporaryFile("w") as late:
+        command = [sys.executable, "-I", "-S", "-c", _TWIN]
+        twin = subprocess.Popen(command, stdout=late)
+
+        def lateness(start: float, end: float) -> float:
+            lines = Path(late.name).read_text().splitlines(keepends=True)
+            times = [tuple(map(float, line.split())) for line in lines if line.endswith("\n")]
+            return sum(max(0.0, min(woke, end) - max(due, start)) for due, woke in times)
+
+        try:
+            yield lateness
+        finally:
+            twin.kill()
+            twin.wait()
 
 
 class Ticker:

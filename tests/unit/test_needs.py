@@ -90,6 +90,8 @@ DUE = {
     Outcome.ANSWERED: None,
     Outcome.SELF_SERVICE: None,
     Outcome.RECEIVED: None,
+    Outcome.NO_ANSWER: None,
+    Outcome.BUSY: None,
 }
 
 

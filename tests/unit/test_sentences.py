@@ -13,6 +13,7 @@ import pytest
 from contactd.routing import clocks, closing, escalation, following, needs, promises
 from contactd.routing.clocks import Kind, Metric, Row
 from contactd.routing.notify import Reason, SendState
+from contactd.store import remote
 from contactd.tickets import dispatching, model
 from contactd.tickets.contact import Medium, Outcome
 from contactd.tickets.journal import Draft, Entry, chain
@@ -52,6 +53,8 @@ def actions() -> set[str]:
     found |= set(dispatching._DONE.values()) | set(model._DONE.values())
     for module in (following, model, dispatching):
         found |= set(written.findall(inspect.getsource(module)))
+    of_remote = set(re.findall(r'"(remote\.[a-z_]+)"', inspect.getsource(remote)))
+    found |= of_remote - {"remote.asked_user", "remote.timed_out"}  # these are on the log only
     recorded = re.findall(r'\.record\(\s*"(\w+)"', inspect.getsource(escalation))
     return found | {f"escalation.{each}" for each in recorded}
 
@@ -67,7 +70,7 @@ def test_the_actions_that_are_checked_are_those_there_are() -> None:
     found = actions()
     found_by_reading = {
         "team.assigned", "handed_over", "dispatch.code_refused", "hand_over.not_told",
-        "classified", "escalation.told", "escalation.ignored",
+        "classified", "escalation.told", "escalation.ignored", "remote.handed_over",
     }  # fmt: skip
     assert found_by_reading <= found
 
@@ -118,6 +121,18 @@ def test_every_reason_to_run_has_words() -> None:
         ("clock.breached", "system", {"metric": "of tomorrow"}, "Promise broken: of tomorrow"),
         ("dispatch.offered", "user:amy", {"dispatch": 2, "engineer": "gone"},
          "Dispatch 2 offered to gone"),
+        ("remote.started", "user:wang", {"engineer": "王伟", "rights": ["view"]},
+         "Remote session began: 王伟 sees the screen"),
+        ("remote.started", "user:wang", {}, "Remote session began"),
+        ("remote.rights", "requester", {"engineer": "王伟", "rights": ["control", "view", "x"]},
+         "王伟 may now use keyboard and mouse, see the screen, x"),
+        ("remote.rights", "requester", {"engineer": "王伟", "rights": []},
+         "王伟 may do nothing now"),
+        ("remote.declined", "requester", {"engineer": "王伟", "asked": "rights"},
+         "Said no when 王伟 asked to do more"),
+        ("remote.left", "user:wang", {"engineer": "王伟", "ending": "stopped"},
+         "王伟 sees the screen no more: stopped by the user"),
+        ("remote.file", "requester", {"name": "a.txt", "accepted": False}, "File a.txt: not taken"),
         ("priority.changed", "user:amy", {"before": "P3", "priority": "P1"},
          "Priority changed from P3 to P1"),
     ],

@@ -194,6 +194,21 @@ def test_the_password_of_the_smart_host_can_be_a_file(tmp_path: Path) -> None:
     assert settings.mail.password.get_secret_value() == "s3cret"
 
 
+def test_a_relay_for_shared_screens_needs_its_secret(tmp_path: Path) -> None:
+    given = '[remote]\nturn = ["turn:turn.example.cn:3478"]\n'
+    (line,) = errors(tmp_path, given)
+    assert "turn_secret" in line
+    (tmp_path / "turn").write_text("s3cret\n", encoding="utf-8")
+    settings = read(tmp_path, f'{given}turn_secret_file = "{tmp_path}/turn"\n')
+    assert settings.remote.turn_secret.get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize("given", ['hotkey = "q"', 'hotkey = "ctrl+f1"', 'turn = ["http://x"]',
+                                   "code_s = 601", "repeater_port = 70000"])  # fmt: skip
+def test_what_makes_remote_help_unsafe_or_impossible_is_refused(tmp_path: Path, given: str) -> None:
+    assert len(errors(tmp_path, f"[remote]\n{given}\n")) == 1
+
+
 # asyncio's own start makes a pair of sockets: nothing of it may run before the file is known good.
 WATCHED = """
 import os, sys

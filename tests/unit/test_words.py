@@ -30,9 +30,10 @@ USUAL_EN = {
     "note": "spare part tomorrow",
 }  # fmt: skip
 TO_REQUESTER = {
-    Reason.RECEIVED, Reason.PROGRESS, Reason.CODE, Reason.CLOSED, Reason.SURVEY, Reason.SAID, *ASKS,
+    Reason.RECEIVED, Reason.PROGRESS, Reason.CODE, Reason.CLOSED, Reason.SURVEY, Reason.SAID,
+    Reason.LOGIN, Reason.REMOTE, *ASKS,
 }  # fmt: skip
-ASK_NOTHING = {Reason.CLOSED, Reason.SAID}
+ASK_NOTHING = {Reason.CLOSED, Reason.SAID, Reason.LOGIN, Reason.REMOTE}
 DESK = Setting(service="服务台")
 
 
@@ -82,6 +83,27 @@ def test_every_answer_that_a_text_suggests_is_understood(reason: Reason, languag
     found = [parse(answer, sender) for answer in suggested]
     assert all(reply is not None and reply.ticket == NUMBER for reply in found)
     assert len({reply.verb for reply in found if reply is not None}) == len(suggested)
+
+
+REMOTE = {"link": "https://desk.example.cn/s/012345678", "minutes": "10"}
+
+
+def test_the_link_to_remote_help_fits_one_segment_and_ends_where_a_phone_sees_it() -> None:
+    zh, en = (
+        fitting(texts(notification(Reason.REMOTE, language, **USUAL, **REMOTE)))
+        for language in ("zh", "en")
+    )
+    assert segment_count(zh) == segment_count(en) == 1, (zh, en)
+    assert zh == f"工单{NUMBER}远程协助，10分钟内打开：{REMOTE['link']} 有疑问联系我们。"
+    assert en.endswith(f"within 10 minutes: {REMOTE['link']} Contact us if you are not sure.")
+
+
+def test_a_mail_has_the_link_to_remote_help_on_its_button_and_not_in_its_subject() -> None:
+    mail = letter(notification(Reason.REMOTE, **USUAL, **REMOTE), DESK)
+    assert mail.subject == f"[{NUMBER}] 工单{NUMBER}远程协助，10分钟内打开"
+    assert f"打开远程协助：{REMOTE['link']}\n" in mail.text
+    assert mail.html.count(REMOTE["link"]) == 1
+    assert f'<a href="{REMOTE["link"]}"' in mail.html
 
 
 def test_a_time_is_told_on_the_clocks_of_the_site() -> None:

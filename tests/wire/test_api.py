@@ -13,10 +13,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from contactd.routing import deskfile
+from contactd.signals import Signals
 from contactd.store import duty
 from contactd.store.blobs import Blobs
 from contactd.store.calls import Calls
 from contactd.store.desk import load_desk
+from contactd.store.deskversions import DeskVersions
 from contactd.store.engine import Database
 from contactd.store.ledger import Ledger
 from contactd.store.terms import LastTerms
@@ -24,9 +26,10 @@ from contactd.store.views import Views
 from contactd.tickets.contact import CallFacts, Contact, Filed, Leg, Medium, Outcome
 from contactd.tickets.people import Role
 from contactd.tickets.service import TicketService
-from contactd.web import resources
-from contactd.web.actions import ACTING
-from contactd.web.api import LISTENING, PERSONAL, Api
+from contactd.web import resources, resources_more
+from contactd.web.access import ACTING, LISTENING, PERSONAL, PLANNING
+from contactd.web.api import Api
+from contactd.web.deskchanges import DeskChanges
 from contactd.web.endpoints import PREFIX
 from contactd.web.live import Live
 from tests.fakes.board import HOSTILE_NAME
@@ -41,7 +44,11 @@ ZONE = "Asia/Shanghai"
 class World:
     """An API over a database with one call in it, and a client that holds a role's token."""
 
-    def __init__(self, site: Site, http: aiohttp.ClientSession, call: Filed, contact: Contact):
+    def __init__(
+        self, site: Site, http: aiohttp.ClientSession, call: Filed, contact: Contact,
+        clock: FakeClock,
+    ) -> None:  # fmt: skip
+        self.clock = clock
         self.site = site
         self.http = http
         self.call = call
@@ -115,10 +122,13 @@ async def world(
             clock=clock,
             zone=ZONE,
             terms=LastTerms(database, answer=timedelta(minutes=30), remote=timedelta(hours=2)),
+            database=database,
+            signals=Signals(),
+            changes=DeskChanges(database, DeskVersions(database, clock), clock, Signals()),
         )
 
     async with running_site(make_api=make_api) as site, aiohttp.ClientSession() as http:
-        yield World(site, http, filed, contact)
+        yield World(site, http, filed, contact, clock)
 
 
 async def test_a_ticket_comes_with_everything_about_it(world: World) -> None:
@@ -368,18 +378,25 @@ async def test_every_answer_is_what_the_document_says(world: World) -> None:
     """Each end point is asked with each role; answers are read back through the declared types."""
     document = await described(world)
     contact = (await world.get("contacts"))["items"][0]
-    ids = {"contacts": str(contact["id"]), "attachments": str(contact["attachments"][0]["id"])}
+    person = (await world.get("people"))["items"][0]["id"]
     schemas = {name.split("-")[0]: kind for name, kind in _kinds().items()}
+    parts = {
+        "number": world.call.ticket, "action": "hold", "contact": contact["id"],
+        "attachment": contact["attachments"][0]["id"], "person": person, "version": 1,
+        "webhook": 1, "user": "li", "token": "oa",
+    }  # fmt: skip
     read = 0
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            url = path.format(
-                number=world.call.ticket, action="hold", id=ids.get(path.split("/")[3], "")
-            )
+            url = path.format_map(parts)
             for role in Role:
                 status, body = await world.ask(method, url, role=role, json=SENT.get(path))
                 assert str(status) in operation["responses"], (method, path, role, body)
                 allowed = role in operation["description"]
+                if "{attachment}" in path:  # it is a recording
+                    allowed = role in LISTENING
+                if path.endswith("/duty-requests"):  # those of everybody
+                    allowed = role in PLANNING
                 assert (status == 403) == (not allowed), (method, path, role)
                 content = operation["responses"][str(status)]["content"]
                 schema = next(iter(content.values()))["schema"]
@@ -394,14 +411,16 @@ async def test_every_answer_is_what_the_document_says(world: World) -> None:
 
 def _kinds() -> dict[str, Any]:
     kinds: dict[str, Any] = {
-        name: kind for name, kind in vars(resources).items() if isinstance(kind, type)
+        name: kind
+        for module in (resources, resources_more)
+        for name, kind in vars(module).items()
+        if isinstance(kind, type)
     }
     pages: list[Any] = [
-        resources.Page[resources.TicketSummary],
-        resources.Page[resources.ContactItem],
-        resources.Page[resources.Person],
-        resources.Page[resources.Site],
-        resources.Page[resources.LedgerItem],
+        resources.Page.__class_getitem__(kind)
+        for kind in kinds.values()
+        if issubclass(kind, resources.Resource)
+        and not kind.__pydantic_generic_metadata__["parameters"]
     ]
     return kinds | {page.__name__.replace("[", "_").replace("]", "_"): page for page in pages}
 

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select
 from contactd.errors import PermanentFailure, TemporaryFailure
 from contactd.routing.notify import REQUESTER, Reason, SendState
 from contactd.routing.oncall import Duties
+from contactd.signals import Signals
 from contactd.store.blobs import Blobs
 from contactd.store.engine import Database
 from contactd.store.schema import dispatches, notifications
@@ -21,7 +22,8 @@ from contactd.store.texts import Texts
 from contactd.store.views import Views
 from contactd.tickets.people import Role
 from contactd.tickets.service import TicketService
-from contactd.web.api import PERSONAL, Api
+from contactd.web.access import PERSONAL
+from contactd.web.api import Api
 from contactd.web.endpoints import PREFIX
 from contactd.web.live import Live
 from tests.fakes.clock import FakeClock
@@ -98,6 +100,8 @@ async def ticket(
             zone="Asia/Shanghai",
             terms=LastTerms(database, **lengths),
             writing=writing.writing,
+            database=database,
+            signals=Signals(),
         )
 
     async with running_site(make_api=make_api) as site, aiohttp.ClientSession() as http:

@@ -163,8 +163,9 @@ async def test_draining_may_take_as_long_as_it_has() -> None:
 def test_the_real_parts_open_what_others_lean_on_first(tmp_path: Path) -> None:
     services = app.build(config.settings(tmp_path, config.document(tmp_path)))
     assert [service.name for service in services] == [
-        "database", "desk-file", "duty", "calendar", "feeds", "texts", "outbox", "telephony",
-        "live", "loop", "http",
+        "database", "desk-file", "letters", "duty", "calendar", "feeds", "texts", "outbox",
+        "telephony", "search", "board", "live", "desk-live", "webhooks", "remote",
+        "loop", "http",
     ]  # fmt: skip
 
 

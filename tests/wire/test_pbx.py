@@ -24,6 +24,7 @@ from contactd.service import HealthState
 from contactd.settings import AgiSettings, HotlineSettings, PbxSettings
 from contactd.signals import Signals, Topic
 from contactd.store import cursors, duty
+from contactd.store.boardviews import BoardViews
 from contactd.store.desk import load_desk
 from contactd.store.engine import Database
 from contactd.store.ledger import Ledger, LedgerDay
@@ -322,7 +323,7 @@ async def test_the_board_shows_who_rings_waits_and_talks_by_their_names(desk: De
     async with desk.connected() as pbx:
         telephony = Telephony(agi=AgiSettings(), ivr=cast(Ivr, NoIvr()), pbxs=[pbx])
         board = DeskBoard(
-            views=desk.views, telephony=telephony,
+            views=desk.views, counts=BoardViews(desk.database, ZONE), telephony=telephony,
             duties=partial(duty.duties, desk.database, desk.clock),
             clock=desk.clock, zone=ZONE,
         )  # fmt: skip

@@ -457,6 +457,20 @@ def test_signatures_agree_with_twilios_own_library(pairs: list[tuple[str, str]],
     assert validator.validate(url, MultiDict(pairs), signed)
 
 
+@given(st.text(st.sampled_from("a%b=&+4E1f;é打~"), max_size=30), st.booleans())
+def test_a_form_is_read_as_pythons_own_parser_reads_it(form: str, is_quoted: bool) -> None:
+    body = (quote(form, safe="=&+%") if is_quoted else form).encode()
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
+    except ValueError:
+        with pytest.raises(Forged):
+            verified(TOKEN, "https://a.example/", FORM, body, "any")
+        return
+    signed = signature_of(TOKEN, "https://a.example/", pairs)
+    fields = verified(TOKEN, "https://a.example/", FORM, body, signed)
+    assert fields == dict(reversed(pairs))
+
+
 @pytest.mark.parametrize("body", [b"[1]", b"{", b"\xff", b"[" * 100_000])
 def test_a_signed_body_that_is_no_object_has_no_fields(body: bytes) -> None:
     url = f"{PUBLISHED}&bodySHA256={hashlib.sha256(body).hexdigest()}"
@@ -749,6 +763,23 @@ async def test_files_have_limits_of_size_number_and_time(
     assert [len(file.content) for file in slow.media] == [100]
     assert "2 files could not be fetched" in slow.text
     assert "MEhangs" in slow.text
+
+
+async def test_a_text_without_files_does_not_wait_for_the_files_of_others(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twilio_media, "AT_ONCE", 1)
+    monkeypatch.setattr(twilio_media, "ALL_S", 5.0)
+    async with twilio_provider(clock) as provider, asyncio.TaskGroup() as tasks:
+        path, url = _file(provider, "MEhangs")
+        provider.twilio.files[path] = ("hangs", b"")
+        slow = tasks.create_task(_bring_files(provider, url))
+        await asyncio.sleep(0.3)
+        begun = asyncio.get_running_loop().time()
+        assert await provider.call(INBOUND, PAIRS) == 200
+        assert asyncio.get_running_loop().time() - begun < 2
+        assert not slow.done()
+        slow.cancel()
 
 
 async def test_a_count_of_files_that_is_none_does_no_harm(provider: TwilioProvider) -> None:
