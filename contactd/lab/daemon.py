@@ -7,11 +7,11 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 
-READY_WITHIN_S = 20.0
+READY_WITHIN_S: Final = 60.0  # 2 s are usual; a machine may stand still for twenty
 
 
 class Daemon:

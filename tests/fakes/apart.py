@@ -131,7 +131,7 @@ class Apart:
             )  # fmt: skip
             return f"{self.middle}:{TURN_PORT}" in found.stdout
 
-        await eventually(listens, within_s=10)
+        await eventually(listens)
 
     async def stop_coturn(self) -> None:
         if self.coturn is not None and self.coturn.returncode is None:

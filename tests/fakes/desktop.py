@@ -23,7 +23,7 @@ from Xlib.protocol import rq
 
 from contactd.remote.package import helper_for
 
-SOON_S: Final = 15.0
+SOON_S: Final = 30.0
 POLL_S: Final = 0.02
 SIZE: Final = "1024x768x24"
 # The parts of the helper's bar, by how many there are: Tk makes each when it is first shown.

@@ -28,11 +28,12 @@ from contactd.web.access import ACTING, DECIDING, sees
 from tests.fakes.desk import Desk
 from tests.fakes.remote_desk import Guest
 from tests.fakes.site import Site, running_site
+from tests.fakes.waiting import WITHIN_S
 
 WIDTH: Final = 64
 HEIGHT: Final = 48
 PIXELS: Final = bytes(range(256)) * (WIDTH * HEIGHT * 4 // 256)
-SOON_S: Final = 5.0
+SOON_S: Final = WITHIN_S
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

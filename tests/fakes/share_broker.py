@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from contactd.lab.ports import free_port
 
-SOON_S: Final = 15.0
+SOON_S: Final = 30.0
 RIGHTS: Final = ("view", "control", "clipboard")
 
 

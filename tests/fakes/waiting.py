@@ -1,4 +1,7 @@
-"""Waiting for what nobody tells: looks again and again, and fails after ten seconds."""
+"""Waiting for what nobody tells: looks again and again, and fails after half a minute.
+
+A test machine may stand still for twenty seconds; what must be quick is measured, not waited for.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -8,8 +8,12 @@ from collections.abc import AsyncIterator, Generator
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
+from tests.fakes.waiting import WITHIN_S
 from tests.real.desk import Desk, Setup, desk
+
+expect.set_options(timeout=WITHIN_S * 1000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="open_desk")

@@ -152,10 +152,10 @@ async def test_a_lost_connection_is_said_and_taken_up_again(chromium: Browser) -
                 "window.raised = 0; document.body.addEventListener('calls-changed', "
                 "() => { window.raised += 1; })"
             )
-        await expect(page.locator(LOST)).to_be_visible(timeout=20_000)
+        await expect(page.locator(LOST)).to_be_visible()
         async with shell(port) as site:
             site.accounts.sessions |= sessions
-            await expect(page.locator(LOST)).to_be_hidden(timeout=20_000)
+            await expect(page.locator(LOST)).to_be_hidden()
             await page.wait_for_function("window.raised >= 1")
 
 

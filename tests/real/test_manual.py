@@ -164,7 +164,7 @@ async def _tickets(here: Workbench, count: int) -> None:
     async def are_there() -> bool:
         return len((await here.api("/tickets"))["items"]) >= count
 
-    await eventually(are_there, within_s=20)
+    await eventually(are_there)
 
 
 @pytest.fixture

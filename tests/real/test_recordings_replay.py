@@ -66,11 +66,11 @@ async def worked(help_: Help, folder: Path) -> tuple[str, dict[str, Any], dict[s
     for words in ("it prints again", "the queue is empty", "goodbye"):
         await page.keyboard.type(words, delay=10)
         await page.keyboard.press("Enter")
-    await eventually(lambda: _has(typed, "goodbye"), within_s=15)
+    await eventually(lambda: _has(typed, "goodbye"))
     last = await at_rest(page)
     session = await page.evaluate("document.body.dataset.session")
     help_.user.press_hotkey()
-    await expect(page.locator("#what")).to_have_text("用户已停止协助。", timeout=5_000)
+    await expect(page.locator("#what")).to_have_text("用户已停止协助。")
     return str(session), first, last
 
 
@@ -87,7 +87,7 @@ async def replayed(bench: Workbench, chromium: Browser, session: str) -> Page:
             break
         await page.wait_for_timeout(200)
         await page.goto(bench.url + path)
-    await expect(page.locator("#play")).to_be_enabled(timeout=20_000)
+    await expect(page.locator("#play")).to_be_enabled()
     return page
 
 
@@ -99,7 +99,7 @@ async def go(page: Page, to: int) -> None:
         to,
     )
     shown = await page.locator("#at").input_value()
-    await expect(page.locator("#player")).to_have_attribute("data-at", shown, timeout=20_000)
+    await expect(page.locator("#player")).to_have_attribute("data-at", shown)
 
 
 async def is_found(page: Page, wanted: dict[str, Any], times: list[int]) -> bool:
@@ -142,7 +142,7 @@ async def test_a_recording_shows_what_the_engineer_saw_forth_and_back(
     assert await pixels(page) != end
     await page.locator("#speed").select_option("8")
     await page.locator("#play").click()
-    await expect(page.locator("#play")).to_have_text("播放", timeout=30_000)
+    await expect(page.locator("#play")).to_have_text("播放")
     await expect(page.locator("#at")).to_have_value(str(lasts))
     assert await pixels(page) == end
     journal = await help_.bench.page(chromium, "tan", f"/desk/tickets/{help_.ticket}")
@@ -162,7 +162,7 @@ async def test_a_recording_that_was_cut_off_plays_up_to_there(
     page = await replayed(help_.bench, chromium, session)
     await go(page, int(await page.locator("#at").get_attribute("max") or "0"))
     await page.locator("#play").click()
-    await expect(page.locator("#told")).to_have_text("录像到此中断。", timeout=20_000)
+    await expect(page.locator("#told")).to_have_text("录像到此中断。")
     seen = await pixels(page)
     assert (seen["width"], seen["height"]) == (last["width"], last["height"])
     assert seen["kinds"] > 1

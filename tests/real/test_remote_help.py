@@ -59,7 +59,7 @@ async def invited(bench: Workbench, chromium: Browser) -> tuple[Page, str]:
         links[:] = re.findall(r"http://[^\s/]+/s/\d{9}", " ".join(bench.texts_to(ZHANG_NUMBER)))
         return bool(links)
 
-    await eventually(has_come, within_s=20)
+    await eventually(has_come)
     return desk, links[-1]
 
 
@@ -82,7 +82,7 @@ async def in_session(desk: Page, user: UserDesktop, path: Path, env: dict[str, s
     assert user.servers() == []
     user.start(sys.executable, str(path), env=env)
     await user.answer(yes=True)
-    await expect(desk.locator("#tools")).to_be_visible(timeout=20_000)
+    await expect(desk.locator("#tools")).to_be_visible()
 
 
 async def test_from_the_link_to_the_cut(
@@ -113,8 +113,8 @@ async def test_from_the_link_to_the_cut(
     except AssertionError:
         assert typed.read_bytes() == wanted
     user.press_hotkey()
-    await expect(desk.locator("#what")).to_have_text("用户已停止协助。", timeout=5_000)
-    await expect(theirs.locator("main")).to_contain_text("远程协助已结束", timeout=10_000)
+    await expect(desk.locator("#what")).to_have_text("用户已停止协助。")
+    await expect(theirs.locator("main")).to_contain_text("远程协助已结束")
     assert (user.servers(), user.keys_down()) == ([], [])
     # What is left: the journal's steps, a recording that reads, nothing running.
     ticket = await bench.api(f"/tickets/{number}")
@@ -157,14 +157,14 @@ async def test_a_user_who_asked_stops_the_clock_when_the_engineer_sees_the_scree
     async def is_typed() -> bool:
         return typed.read_text() == "seen by tigervnc\n"
 
-    await eventually(is_typed, within_s=15)
+    await eventually(is_typed)
     clocks = (await bench.api(f"/tickets/{number}"))["clocks"]
     (remote,) = (each for each in clocks if each["metric"] == "remote")
     assert remote["stopped_at"] is not None
     await theirs.locator("form[action$='/stop'] button").first.click()
-    await expect(desk.locator("#what")).to_have_text("用户已停止协助。", timeout=5_000)
+    await expect(desk.locator("#what")).to_have_text("用户已停止协助。")
 
     async def is_gone() -> bool:
         return user.servers() == []
 
-    await eventually(is_gone, within_s=5)
+    await eventually(is_gone)

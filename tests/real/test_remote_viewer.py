@@ -50,7 +50,7 @@ class Help:
             found[:] = [m for text in texts for m in re.findall(r"/s/(\d{9})", text)]
             return bool(found)
 
-        await eventually(has_come, within_s=20)
+        await eventually(has_come)
         fields = {"choice": choice, "language": "zh", "version": agreement.CURRENT}
         url = f"{self.bench.url}/s/{found[-1]}/answer"
         async with self.browser.post(url, data=fields, allow_redirects=False) as answer:
@@ -72,7 +72,7 @@ class Help:
         await self.desk.locator("#remote-now").get_by_role("button", name="进入协助").click()
         await self.start_helper()
         await self.user.answer(yes=True, tick=tick)
-        await expect(self.desk.locator("#tools")).to_be_visible(timeout=20_000)
+        await expect(self.desk.locator("#tools")).to_be_visible()
         return self.desk
 
 
@@ -104,7 +104,7 @@ async def invite(help_: Help) -> None:
     await help_.desk.get_by_role("button", name="用短信发送链接").click()
     await expect(help_.desk.locator("#remote-now")).to_contain_text("已发链接")
     await help_.agree()
-    await expect(help_.desk.locator("#remote-now")).to_contain_text("用户在等", timeout=15_000)
+    await expect(help_.desk.locator("#remote-now")).to_contain_text("用户在等")
 
 
 async def test_an_engineer_types_into_the_user_s_terminal_and_the_hot_key_cuts(
@@ -118,14 +118,14 @@ async def test_an_engineer_types_into_the_user_s_terminal_and_the_hot_key_cuts(
     await page.locator("#screen canvas").focus()
     await page.keyboard.type(words, delay=15)
     await page.keyboard.press("Enter")
-    await eventually(lambda: _reads(typed, f"{words}\n"), within_s=10)
+    await eventually(lambda: _reads(typed, f"{words}\n"))
     said = SAID + "".join(random.Random(8).sample(HAN, k=100))
     await page.locator("#text").fill(f"{said}\n")
     await page.get_by_role("button", name="开始输入").click()
-    await expect(page.locator("#text")).to_have_value("", timeout=20_000)
-    await eventually(lambda: _reads(typed, f"{words}\n{said}\n"), within_s=15)
+    await expect(page.locator("#text")).to_have_value("")
+    await eventually(lambda: _reads(typed, f"{words}\n{said}\n"))
     help_.user.press_hotkey()
-    await expect(page.locator("#what")).to_have_text("用户已停止协助。", timeout=5_000)
+    await expect(page.locator("#what")).to_have_text("用户已停止协助。")
     assert help_.user.servers() == []
     assert help_.user.keys_down() == []
     await page.goto(f"{help_.bench.url}/desk/tickets/{help_.ticket}")
@@ -149,7 +149,7 @@ async def test_two_monitors_can_be_looked_at_one_by_one_and_keys_come_back_to_th
         async def is_larger() -> bool:  # noVNC draws it when the frame has changed
             return bool(await page.evaluate(SHOWN) > 1.5 * whole)
 
-        await eventually(is_larger, within_s=10)
+        await eventually(is_larger)
         await page.locator("#fit").select_option("full")
         await expect(page.locator("#pan")).to_be_visible()
         assert await page.evaluate(SHOWN) > 0
@@ -157,10 +157,10 @@ async def test_two_monitors_can_be_looked_at_one_by_one_and_keys_come_back_to_th
         await page.locator("#screen canvas").focus()
         await page.keyboard.down("Control")
         await page.keyboard.down("Alt")
-        await eventually(lambda: _is_down(help_.user, 2), within_s=5)
+        await eventually(lambda: _is_down(help_.user, 2))
         await page.keyboard.down("Shift")
         await expect(page.locator("#keys > summary")).to_be_focused()
-        await eventually(lambda: _is_down(help_.user, 0), within_s=5)
+        await eventually(lambda: _is_down(help_.user, 0))
 
 
 async def test_with_only_look_nothing_that_is_typed_arrives(help_: Help, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ async def test_with_only_look_nothing_that_is_typed_arrives(help_: Help, tmp_pat
     await page.get_by_role("button", name="仅查看").click()
     await page.locator("#screen canvas").focus()
     await page.keyboard.type("yes\n", delay=20)
-    await eventually(lambda: _reads(typed, "yes\n"), within_s=10)
+    await eventually(lambda: _reads(typed, "yes\n"))
 
 
 async def test_a_colleague_who_waits_takes_over_with_the_user_s_yes(
@@ -190,7 +190,7 @@ async def test_a_colleague_who_waits_takes_over_with_the_user_s_yes(
     await page.get_by_role("button", name="征求用户同意").click()
     await expect(page.locator("#asking")).to_be_visible()
     await help_.user.answer(yes=True)
-    await expect(tan.locator("#screen canvas")).to_be_visible(timeout=20_000)
+    await expect(tan.locator("#screen canvas")).to_be_visible()
     await expect(page.locator("#cover")).to_be_visible()
     await expect(page.locator("#tools")).to_be_hidden()
 

@@ -65,7 +65,7 @@ class Case:
             found = await self.session()
             return found if found.state is state and not found.open_legs else None
 
-        found = await eventually(is_so, within_s=10)
+        found = await eventually(is_so)
         assert found is not None
         return found
 
@@ -145,7 +145,7 @@ async def test_a_vnc_server_of_the_user_is_seen_and_used_after_their_yes(
         async def has_come() -> bool:
             return read() == "repeater works\n"
 
-        await eventually(has_come, within_s=10)
+        await eventually(has_come)
 
         boss = await case.helping.engineer(case.guest.session, "sun", "孙明", Role.SUPERVISOR)
         await boss.say("look")

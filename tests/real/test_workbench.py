@@ -66,10 +66,10 @@ async def test_a_mail_is_answered_and_the_answer_to_that_is_on_the_ticket(
     async def has_come() -> bool:
         return bool(answers())
 
-    await eventually(has_come, within_s=15)
+    await eventually(has_come)
     (sent,) = answers()
     await here.mail("Re: 打印机卡纸", "谢谢，现在可以了。", answers=sent)
-    await expect(page.locator("#line-box")).to_contain_text("谢谢，现在可以了。", timeout=10_000)
+    await expect(page.locator("#line-box")).to_contain_text("谢谢，现在可以了。")
     clocks = (await here.api(f"/tickets/{number}"))["clocks"]
     first = next(each for each in clocks if each["metric"] == "answer")
     assert first["state"] == "stopped"
@@ -84,7 +84,7 @@ async def test_a_text_arrives_while_the_ticket_is_open_and_nothing_that_is_writt
     await page.evaluate("window.sameDocument = true")
     await page.locator("#words").fill("工程师下午三点到")
     await here.text(f"{number} 请带一个新硒鼓", name="second")
-    await expect(page.locator("#line-box")).to_contain_text("请带一个新硒鼓", timeout=10_000)
+    await expect(page.locator("#line-box")).to_contain_text("请带一个新硒鼓")
     assert await page.evaluate("window.sameDocument")
     await expect(page.locator("#words")).to_have_value("工程师下午三点到")
     await page.locator("#text").get_by_role("button", name="发送").click()
@@ -93,7 +93,7 @@ async def test_a_text_arrives_while_the_ticket_is_open_and_nothing_that_is_writt
     async def has_come() -> bool:
         return any("工程师下午三点到" in each for each in here.texts_to(ZHANG_NUMBER))
 
-    await eventually(has_come, within_s=15)
+    await eventually(has_come)
 
 
 A_THUMB_FINDS_IT: Final = """(which) => {
@@ -125,7 +125,7 @@ async def test_an_engineer_is_sent_and_does_it_all_on_a_telephone(
     await visits.locator("button[value=arrive]").click()
     await visits.locator("button[value=finish]").click()
     await expect(visits).to_contain_text("验证码")
-    await expect(desk.locator("#visits .dispatch-done")).to_be_visible(timeout=10_000)
+    await expect(desk.locator("#visits .dispatch-done")).to_be_visible()
     (dispatch,) = (await here.api(f"/tickets/{number}"))["dispatches"]
     assert (dispatch["state"], dispatch["proved"]) == ("done", True)
 
@@ -140,7 +140,7 @@ async def code_of(here: Workbench) -> str:
                 found.append(code[0])
         return bool(found)
 
-    await eventually(is_there, within_s=15)
+    await eventually(is_there)
     return found[-1]
 
 
@@ -165,7 +165,7 @@ async def test_two_people_edit_one_ticket_and_neither_loses_a_word(
     await tan.locator("#d-what").fill(both)
     await tan.locator("form", has=tan.locator("#d-what")).get_by_role("button").click()
     await expect(tan.locator("#described")).to_contain_text(both)
-    await expect(ling.locator("#described")).to_contain_text(both, timeout=10_000)
+    await expect(ling.locator("#described")).to_contain_text(both)
     journal = (await here.api(f"/tickets/{number}"))["journal"]
     said = [each["actor"] for each in journal if each["action"] == "ticket.described"]
     assert said == ["user:ling", "user:tan"]
@@ -180,7 +180,7 @@ async def test_the_engineer_who_is_told_by_text_finds_the_ticket_in_the_workbenc
     async def is_told() -> bool:
         return any(number in each for each in here.texts_to(WANG_NUMBER))
 
-    await eventually(is_told, within_s=15)
+    await eventually(is_told)
     page = await here.page(chromium, "wang", "/desk", width=360)
     await page.get_by_role("link", name=number).first.click()
     await page.get_by_role("button", name="接单").first.click()

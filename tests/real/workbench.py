@@ -130,7 +130,7 @@ class Workbench:
             found[:] = (await self.api(f"/contacts?medium={medium}"))["items"]
             return bool(found)
 
-        await eventually(is_there, within_s=15)
+        await eventually(is_there)
         return str(found[0]["ticket"])
 
     # People at their desks

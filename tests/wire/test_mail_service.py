@@ -64,7 +64,7 @@ class Desk:
                 and str(self.host.mails()[place]["Message-ID"]).startswith(f"<{about}-")
             ]
 
-        place = (await eventually(found, within_s=15))[0]
+        place = (await eventually(found))[0]
         self.read.add(place)
         return self.host.mails()[place]
 
@@ -87,7 +87,7 @@ class Desk:
             found[:] = (await self.api("/contacts?medium=mail"))["items"]
             return len(found) >= count
 
-        await eventually(are_there, within_s=20)
+        await eventually(are_there)
         assert len(found) == count
         return found
 
@@ -221,7 +221,7 @@ async def test_a_mail_has_its_ticket_within_a_second_and_a_life_by_mail(tmp_path
         async def is_closed() -> bool:
             return await here.state(number) == "closed"
 
-        await eventually(is_closed, within_s=10)
+        await eventually(is_closed)
         book = await here.daemon.run("ledger")
         assert "mail: 3 accepted by SMTP, 3 contacts" in book
         assert "Traceback" not in here.daemon.tail(10_000)
@@ -314,14 +314,14 @@ async def test_an_engineer_works_by_mail_but_a_name_in_from_is_no_proof(tmp_path
         async def is_taken() -> bool:
             return (await here.ticket(number))["assignee"] is not None
 
-        await eventually(is_taken, within_s=10)
+        await eventually(is_taken)
         assert (await here.ticket(number))["assignee"]["key"] == "wang"
         await here.send(answer(page, "已解决", WANG), sender=WANG, to=reply_to)
 
         async def is_resolved() -> bool:
             return await here.state(number) == "resolved"
 
-        await eventually(is_resolved, within_s=10)
+        await eventually(is_resolved)
 
 
 async def test_a_stranger_with_a_number_in_the_subject_gets_a_ticket_of_their_own(
@@ -395,4 +395,4 @@ async def test_a_bounce_of_our_mail_marks_the_message_and_wakes_nobody(tmp_path:
                 each["recipient"] == "requester" and each["state"] == "failed" for each in messages
             )
 
-        await eventually(is_marked, within_s=10)
+        await eventually(is_marked)

@@ -79,7 +79,7 @@ class Desk:
             found[:] = [each for each in self.told(number) if words in each]
             return bool(found)
 
-        await eventually(is_there, within_s=15)
+        await eventually(is_there)
         return found[0]
 
     async def api(self, path: str) -> Any:
@@ -137,7 +137,7 @@ async def test_a_text_becomes_a_ticket_and_goes_its_whole_way_by_text(tmp_path: 
         async def in_progress() -> bool:
             return await here.state(number) == "in_progress"
 
-        await eventually(in_progress, within_s=10)
+        await eventually(in_progress)
         await here.hears(ZHANG, "已接手")
         assert await here.write(WANG, f"解决 {number}", "done") == 200
         await here.hears(ZHANG, "已处理完毕")
@@ -148,7 +148,7 @@ async def test_a_text_becomes_a_ticket_and_goes_its_whole_way_by_text(tmp_path: 
         async def closed() -> bool:
             return await here.state(number) == "closed"
 
-        await eventually(closed, within_s=10)
+        await eventually(closed)
 
 
 async def test_a_forged_call_stores_nothing_and_the_same_text_is_one_contact(
@@ -170,7 +170,7 @@ async def test_who_wants_no_texts_gets_none_and_no_ticket_stays_open(tmp_path: P
             items = (await here.api("/contacts?medium=text"))["items"]
             return bool(items) and await here.state(items[0]["ticket"]) == "cancelled"
 
-        await eventually(is_over, within_s=10)
+        await eventually(is_over)
         assert await here.write(STRANGER, "打印机坏了", "real") == 200
         await here.hears(WANG, "新工单")
         assert here.told(STRANGER) == []
@@ -197,7 +197,7 @@ async def test_what_twilio_says_later_of_a_text_stands_on_the_ticket(tmp_path: P
                 each["reason"] == "received" and each["state"] == "delivered" for each in messages
             )
 
-        await eventually(is_delivered, within_s=10)
+        await eventually(is_delivered)
 
 
 async def keep_writing(here: Desk, who: int, stop: asyncio.Event, taken: set[str]) -> None:
