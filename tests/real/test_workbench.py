@@ -130,6 +130,28 @@ async def test_an_engineer_is_sent_and_does_it_all_on_a_telephone(
     assert (dispatch["state"], dispatch["proved"]) == ("done", True)
 
 
+async def test_a_button_that_is_pressed_while_the_ticket_changes_is_pressed(
+    chromium: Browser, here: Workbench
+) -> None:
+    await here.text("打印机卡纸了", name="first")
+    number = await here.ticket_of("text")
+    page = await here.page(chromium, "ling", f"/desk/tickets/{number}")
+    button = page.locator("#moves button").first
+    place = await button.bounding_box()
+    assert place is not None
+    act = await button.inner_text()
+    await page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    async with page.expect_response(f"**/desk/tickets/{number}") as drawn:
+        await page.mouse.down()
+        await here.text("是三楼的那台", name="second")
+    await (await drawn.value).finished()
+    await page.wait_for_timeout(100)  # in which it would be drawn
+    async with page.expect_response(lambda each: each.request.method == "POST") as sent:
+        await page.mouse.up()
+    assert f"/desk/tickets/{number}/acts/" in (await sent.value).url, act
+    await expect(page.locator("#line-box")).to_contain_text("是三楼的那台")  # what was late
+
+
 async def code_of(here: Workbench) -> str:
     """Return the code that the requester was sent for the arrival."""
     found: list[str] = []

@@ -342,11 +342,47 @@
 
   // --- parts that are fetched ----------------------------------------------------------------------
 
-  // A field in which somebody writes is not taken away by a part that comes new.
+  // A button that is exchanged between the finger's coming down and its going up is not clicked: what
+  // comes live waits until nothing is pressed, and until what was sent is answered (that draws all).
+  const CLICK_MS = 100; // from a finger's going up to its click; htmx wires what it drew after 20
+  const late = new Set();
+  const sending = new Set();
+  let isPressed = false;
+  let letGo = null;
+
+  function drawLate() {
+    if (isPressed || sending.size) return;
+    const names = [...late];
+    late.clear();
+    for (const name of names) raise(name);
+  }
+  function released() {
+    clearTimeout(letGo);
+    letGo = setTimeout(() => { isPressed = false; drawLate(); }, CLICK_MS);
+  }
+  document.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return; // of another button's menu nobody tells the end
+    clearTimeout(letGo);
+    isPressed = true;
+  }, true);
+  for (const end of ["pointerup", "pointercancel", "dragend"]) document.addEventListener(end, released, true);
+  addEventListener("blur", released);
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.elt.matches("form")) sending.add(event.detail.xhr);
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (sending.delete(event.detail.xhr)) setTimeout(drawLate, CLICK_MS);
+  });
+
+  // A field in which somebody writes is not taken away by a part that comes new, either.
   document.addEventListener("htmx:beforeSwap", (event) => {
-    const target = event.detail.target;
-    if (target?.contains?.(document.activeElement) && writes(document.activeElement)
-      && event.detail.requestConfig?.triggeringEvent?.type?.endsWith("-changed")) event.detail.shouldSwap = false;
+    const { target, requestConfig } = event.detail;
+    const live = requestConfig?.triggeringEvent?.type;
+    if (!live?.endsWith("-changed")) return;
+    const isLate = isPressed || sending.size > 0;
+    if (isLate) late.add(live);
+    const isWritten = target?.contains?.(document.activeElement) && writes(document.activeElement);
+    if (isLate || isWritten) event.detail.shouldSwap = false;
   });
   document.addEventListener("htmx:afterSettle", (event) => putBack(event.detail.elt ?? document));
 
