@@ -133,14 +133,23 @@ class Query:
         """Return a text in parts, and whether a part is a hit."""
         shown = unicodedata.normalize("NFC", text)
         # What is compared may be longer than what is shown (㎏ is kg): each sign by itself.
-        signs = [unicodedata.normalize("NFKC", sign).casefold() for sign in shown]
+        signs = [
+            sign.lower() if sign.isascii() else unicodedata.normalize("NFKC", sign).casefold()
+            for sign in shown
+        ]
+        spans = [
+            (run.start() + start, run.start() + end - 1)
+            for run in _RUN.finditer("".join(signs))
+            for needle in self.needles
+            for start, end in _hits(needle, run[0])
+        ]
+        if not spans:
+            return [(shown, False)] if shown else []
         place = [index for index, sign in enumerate(signs) for _ in sign]
         hit = [False] * len(shown)
-        for run in _RUN.finditer("".join(signs)):
-            for needle in self.needles:
-                for start, end in _hits(needle, run[0]):
-                    first, last = place[run.start() + start], place[run.start() + end - 1]
-                    hit[first : last + 1] = [True] * (last + 1 - first)
+        for start, end in spans:
+            first, last = place[start], place[end]
+            hit[first : last + 1] = [True] * (last + 1 - first)
         return list(_parts(shown, hit))
 
     def snippet(self, text: str, around: int = 18) -> str:

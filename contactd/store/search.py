@@ -54,7 +54,7 @@ OVERLAP: Final = timedelta(minutes=2)
 FIRST_OVERLAP: Final = timedelta(hours=1)
 MOST_COUNTED: Final = 1_000
 BUCKET_BITS: Final = 14  # 16,384 tickets: PostgreSQL looks through the newest first
-_WINDOWS: Final = (2, 8, 32, 128, 512, 2048)  # buckets
+_WINDOWS: Final = (2, 8, None)  # buckets; None: all that are left
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_TERM: Final = re.compile(r"[^a-z0-9.~-]")
 _LARGEST_ID: Final = 2**63 - 1
@@ -154,7 +154,7 @@ async def candidates(
 async def _by_windows(
     connection: AsyncConnection, groups: list[tuple[Term, ...]], before: int, most: int
 ) -> list[int]:
-    """Look through the newest tickets, then through more and more of those before them.
+    """Look through the newest tickets, through more of those before them, then through all.
 
     A GIN index knows no order: of a common word it would bring, and sort, every ticket there is.
     """
@@ -162,12 +162,18 @@ async def _by_windows(
     above = (min(before - 1, newest) >> BUCKET_BITS) + 1
     found: list[int] = []
     for size in _WINDOWS:
-        window = range(max(0, above - size), above)
-        buckets = tuple(Term(bucket(number)) for number in window)
-        asked = {"wanted": tsquery([buckets, *groups]), "before": before, "most": most - len(found)}
+        last = 0 if size is None else max(0, above - size)
+        # What is rare among the newest has few hits in all. To name all buckets of a million
+        # tickets would take longer than to bring its 5,000 hits: 838 ms, not 13.
+        window = [] if last == 0 else [tuple(Term(bucket(each)) for each in range(last, above))]
+        asked = {
+            "wanted": tsquery([*window, *groups]),
+            "before": min(before, above << BUCKET_BITS),
+            "most": most - len(found),
+        }
         rows = (await connection.execute(_POSTGRESQL, asked)).all()
         found += [int(row[0]) for row in rows]
-        above = window.start
+        above = last
         if len(found) >= most or above == 0:
             break
     return found
