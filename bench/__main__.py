@@ -2,8 +2,8 @@
 
 NAME is a benchmark (`ring`, `filing`, `calls`, `ami`, `replay`, `memory`, `start`, `timers`,
 `pages`, `rota`, `explain`, `mail_accept`, `mail_tickets`, `texts`, `viewers`, `tickets_million`,
-`remote`) or one figure of it (`ring_p99`). The figures also go to bench/out/latest.json; those that
-were not measured now stay as they were.
+`remote`) or one figure of it (`ring_p99`). Those that were not
+measured now stay as they were. What this checkout has measured is in bench/out/latest.json, too.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -97,6 +98,7 @@ MEASUREMENTS: Final[Mapping[tuple[str, ...], Callable[[], Awaitable[Sequence[Fig
     ("remote_cut_p95", "remote_told_p95"): remote_cut.measure,
 }
 ORDER: Final = [name for names in MEASUREMENTS for name in names]
+_NAME: Final = re.compile(r"\| (\w+) \|.*")  # a row of the table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         json.dumps([one.as_json() for one in figures], ensure_ascii=False, indent=2) + "\n",
         encoding="utf-8",
     )
-    _keep(figures)
+    _keep(found)
     return os.EX_OK
 
 
@@ -159,16 +161,19 @@ def _before() -> list[Figure]:
     ]
 
 
-def _keep(figures: Sequence[Figure]) -> None:
-    """Put the table into the page, between its marks; what was written by hand stays."""
+def _keep(found: Sequence[Figure]) -> None:
+    """Put figures into the page's table; its other rows, and what was written by hand, stay."""
     text = PAGE.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{PAGE} has lost its marks: {BEGIN} … {END}")
+    head, line, *new = markdown(found).splitlines()
+    rows = {_NAME.sub(r"\1", row): row for row in [*old.splitlines(), *new] if _NAME.match(row)}
+    table = "\n".join([head, line, *(rows[name] for name in ORDER if name in rows)])
     when = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python"
-    table = f"\n{when} {platform.python_version()}.\n\n{markdown(figures)}\n"
-    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    told = f"\n{when} {platform.python_version()}.\n\n{table}\n"
+    PAGE.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
