@@ -427,7 +427,7 @@ class GatewaySettings(Section):
     )
     price: float = Field(0, ge=0, description="of one segment; shown before a text is sent")
     currency: str = Field("CNY", pattern="^[A-Z]{3}$")
-    timeout_s: Seconds = Field(10, le=30, description="for the provider's answer")
+    timeout_s: float = Field(10, gt=0, le=30, description="for the provider's answer")
 
 
 class LogSettings(GatewaySettings):

@@ -209,6 +209,14 @@ def test_what_makes_remote_help_unsafe_or_impossible_is_refused(tmp_path: Path, 
     assert len(errors(tmp_path, f"[remote]\n{given}\n")) == 1
 
 
+@pytest.mark.parametrize("gateway", ["twilio", "smpp", "aliyun", "sip", "log"])
+def test_no_gateway_for_texts_is_waited_for_longer_than_half_a_minute(
+    tmp_path: Path, gateway: str
+) -> None:
+    (line,) = errors(tmp_path, f"[sms.{gateway}]\ntimeout_s = 31\n")
+    assert f"sms.{gateway}.timeout_s" in line
+
+
 # asyncio's own start makes a pair of sockets: nothing of it may run before the file is known good.
 WATCHED = """
 import os, sys
