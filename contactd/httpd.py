@@ -17,9 +17,9 @@ from enum import StrEnum
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from random import getrandbits
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from aiohttp import web
 
@@ -347,7 +347,8 @@ class Httpd:
         peer.head_is_in()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        with bound(request=uuid4().hex[:12]):
+        # A name for the log, no secret: uuid4 would ask the kernel, 24 µs a request.
+        with bound(request=f"{getrandbits(48):012x}"):
             status = 499  # nginx's number for a peer that went away
             try:
                 response = await self._answer(request, handler)

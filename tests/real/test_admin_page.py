@@ -1,6 +1,5 @@
 """The administration and My duty in headless Chromium: a hole is refused, then mended; a phone."""
 
-import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from contactd.tickets.people import Role
 from contactd.web.adminpage import PATH
 from contactd.web.dutypage import PATH as DUTY
 from tests.fakes.admin import Admin, administered
+from tests.fakes.ticker import PERIOD_S, Ticker
 from tests.real.test_status_page import TOO_FAINT, chromium, opened
 
 __all__ = ["chromium"]  # the fixture
@@ -159,18 +159,7 @@ async def test_the_event_loop_goes_on_while_a_change_is_worked_out(admin: Admin)
 
 async def lateness(admin: Admin, text: str) -> float:
     """Return by how much the loop was late at worst while a change was drafted."""
-    loop, worst = asyncio.get_running_loop(), 0.0
-
-    async def watch() -> None:
-        nonlocal worst
-        while True:
-            due = loop.time() + 0.01
-            await asyncio.sleep(0.01)
-            worst = max(worst, loop.time() - due)
-
-    async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(watch())
+    async with Ticker() as ticker:
         draft = await admin.changes.draft(lambda _: text)
-        watching.cancel()
     assert draft.is_right
-    return worst
+    return ticker.worst_s - PERIOD_S

@@ -4,13 +4,15 @@ The story of a call is in test_call_popup.py, that of the portal in test_portal_
 rota with a hole in test_admin_page.py.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Error, Locator, Page, Route, expect
 
 from tests.fakes.waiting import eventually
 from tests.real.test_status_page import chromium
@@ -150,6 +152,59 @@ async def test_a_button_that_is_pressed_while_the_ticket_changes_is_pressed(
         await page.mouse.up()
     assert f"/desk/tickets/{number}/acts/" in (await sent.value).url, act
     await expect(page.locator("#line-box")).to_contain_text("是三楼的那台")  # what was late
+
+
+async def test_nothing_in_a_form_can_be_pressed_while_it_is_under_way(
+    chromium: Browser, here: Workbench
+) -> None:
+    page, visits = await sent_to(chromium, here)
+
+    async def slow(route: Route) -> None:
+        await asyncio.sleep(0.5)
+        await route.continue_()
+
+    await page.route("**/acts/step", slow)
+    await visits.locator("button[value=accept]").click()
+    await expect(visits.locator("button[value=decline]")).to_be_disabled()
+    await expect(visits.locator(".dispatch-accepted")).to_be_visible()
+    await expect(visits.locator("button[value=set_out]")).to_be_enabled()
+
+
+async def test_what_was_asked_for_before_an_act_does_not_undo_it_on_the_page(
+    chromium: Browser, here: Workbench
+) -> None:
+    page, visits = await sent_to(chromium, here)
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        if asked.is_set():
+            await route.continue_()
+            return
+        found = await route.fetch()  # as it was before
+        asked.set()
+        await answered.wait()
+        with suppress(Error):  # nobody waits for it any more
+            await route.fulfill(response=found)
+
+    await page.route(re.compile(r"/desk/tickets/\d+$"), late)
+    await here.text("还有一台", name="second")
+    await asked.wait()
+    await visits.locator("button[value=accept]").click()
+    await expect(visits.locator(".dispatch-accepted")).to_be_visible()
+    await page.wait_for_timeout(1000)  # what else there was to draw is drawn
+    answered.set()
+    await page.wait_for_timeout(300)  # in which it would be drawn
+    await expect(visits.locator(".dispatch-accepted")).to_be_visible(timeout=1)
+    await expect(page.locator("#line-box")).to_contain_text("还有一台")
+
+
+async def sent_to(chromium: Browser, here: Workbench) -> tuple[Page, Locator]:
+    """Send an engineer to the site; return their page of the ticket, and its part of visits."""
+    await here.text("收银机开不了机", name="first")
+    number = await here.ticket_of("text")
+    await here.act(number, "dispatch", engineer="wang")
+    page = await here.page(chromium, "wang", f"/desk/tickets/{number}", width=360)
+    return page, page.locator("#visits")
 
 
 async def code_of(here: Workbench) -> str:

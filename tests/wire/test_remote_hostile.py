@@ -364,8 +364,10 @@ async def walk_along(walk: Walk, order: Sequence[Step]) -> None:
     if walk.helper is not None:
         assert walk.helper.started_legs == [], names
         await walk.helper.leave()
-    for each in (*walk.pages, *walk.viewers):
-        await each.leave()
+    for page in walk.pages:
+        await page.leave()
+    for viewer in walk.viewers:
+        await viewer.leave()
 
 
 @pytest.mark.parametrize("how", ["no", "silence", "withdrawn"])

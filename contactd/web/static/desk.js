@@ -343,15 +343,23 @@
   // --- parts that are fetched ----------------------------------------------------------------------
 
   // A button that is exchanged between the finger's coming down and its going up is not clicked: what
-  // comes live waits until nothing is pressed, and until what was sent is answered (that draws all).
+  // comes live waits until nothing is pressed. It waits for the answer to what was sent, too: that
+  // draws all, and a part that was asked for before would put older things in its place.
   const CLICK_MS = 100; // from a finger's going up to its click; htmx wires what it drew after 20
   const late = new Set();
-  const sending = new Set();
+  const sending = new Map(); // requests, each with its form
   let isPressed = false;
   let letGo = null;
 
+  // A form that an answer has taken away hears of its own answer no more.
+  const isSending = () => [...sending.values()].some((form) => form.isConnected);
+  const liveIn = (detail) => {
+    const type = detail.requestConfig?.triggeringEvent?.type;
+    return type?.endsWith("-changed") ? type : null;
+  };
+
   function drawLate() {
-    if (isPressed || sending.size) return;
+    if (isPressed || isSending()) return;
     const names = [...late];
     late.clear();
     for (const name of names) raise(name);
@@ -367,22 +375,46 @@
   }, true);
   for (const end of ["pointerup", "pointercancel", "dragend"]) document.addEventListener(end, released, true);
   addEventListener("blur", released);
+
+  // While a form is under way nothing else in it can be pressed: the answer would drop it.
+  function bar(form, isBarred) {
+    form.setAttribute("aria-busy", isBarred);
+    for (const button of form.querySelectorAll("button")) button.disabled = isBarred;
+  }
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.detail.elt.matches("form")) sending.add(event.detail.xhr);
+    const { elt, xhr } = event.detail;
+    const live = liveIn(event.detail);
+    if (live && isSending()) {
+      late.add(live);
+      event.preventDefault();
+    } else if (elt.matches("form")) {
+      sending.set(xhr, elt);
+      bar(elt, true);
+      for (const part of document.querySelectorAll("[hx-trigger*='-changed']")) {
+        part.dispatchEvent(new CustomEvent("htmx:abort", { bubbles: true, detail: {} }));
+      }
+    }
+  });
+  document.addEventListener("htmx:sendAbort", (event) => {
+    const live = liveIn(event.detail);
+    if (live) late.add(live);
   });
   document.addEventListener("htmx:afterRequest", (event) => {
-    if (sending.delete(event.detail.xhr)) setTimeout(drawLate, CLICK_MS);
+    const form = sending.get(event.detail.xhr);
+    if (!form) return;
+    sending.delete(event.detail.xhr);
+    bar(form, false);
+    setTimeout(drawLate, CLICK_MS);
   });
 
   // A field in which somebody writes is not taken away by a part that comes new, either.
   document.addEventListener("htmx:beforeSwap", (event) => {
-    const { target, requestConfig } = event.detail;
-    const live = requestConfig?.triggeringEvent?.type;
-    if (!live?.endsWith("-changed")) return;
-    const isLate = isPressed || sending.size > 0;
-    if (isLate) late.add(live);
+    const live = liveIn(event.detail);
+    if (!live) return;
+    if (isPressed) late.add(live);
+    const { target } = event.detail;
     const isWritten = target?.contains?.(document.activeElement) && writes(document.activeElement);
-    if (isLate || isWritten) event.detail.shouldSwap = false;
+    if (isPressed || isWritten) event.detail.shouldSwap = false;
   });
   document.addEventListener("htmx:afterSettle", (event) => putBack(event.detail.elt ?? document));
 
