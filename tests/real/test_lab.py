@@ -14,6 +14,7 @@ import pytest
 from contactd.lab.asterisk import LabError, asterisk_root, claim_seat, configuration
 from contactd.lab.network import Leg, PublicNetwork
 from contactd.lab.pbx import Lab, open_lab, pbx_configuration
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -143,7 +144,7 @@ async def test_a_display_name_with_a_line_feed_never_gets_into_the_pbx(
     good = await one.call(caller="13912345679", did=DID, script="h")
     ring = await other.wait_ring(DID, 3)
     assert ring.caller == "13912345679"
-    assert "syntax error" in other.asterisk.logs()
+    await until(lambda: "syntax error" in other.asterisk.logs())
     await evil.hangup()
     await good.hangup()
 
