@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from tests.fakes.waiting import WITHIN_S
 from tests.real.desk import Desk, Setup
 from tests.real.test_status_page import CHROMIUM, FLAGS
 
@@ -49,7 +50,7 @@ async def signed_in(desk: Desk, browser: Browser, name: str, width: int = 1440) 
     await page.locator("#name").fill(name)
     await page.locator("#password").fill(PASSWORD)
     await page.locator("button.primary").first.click()
-    await page.wait_for_load_state()
+    await page.wait_for_url(lambda url: "/login" not in url)
     async with page.expect_response(lambda answer: "/desk/live" in answer.url):
         await page.goto(f"{desk.lab.daemon.url}/desk/calls")
     return page
@@ -74,7 +75,7 @@ async def test_a_call_that_rings_pops_up_and_leads_to_its_ticket(
     await page.screenshot(path=tmp_path / "popup.png")
     assert await other.locator(".ring").count() == 0
     await expect(other.locator("#calls")).to_contain_text("Wang")  # on the quieter list
-    await ring.answered(20)
+    await ring.answered(WITHIN_S)
     await expect(page.locator(".ring.talking")).to_be_visible()
     link = page.locator(".ring.talking a.primary")
     number = (await link.inner_text()).split()[-1]
@@ -96,7 +97,7 @@ async def test_a_call_is_handled_from_the_ring_to_the_closed_ticket(
     call = await desk.call("w600", caller=ZHOU)
     ring = await desk.ring("wang", call)
     await expect(page.locator(".ring.rings")).to_contain_text("周海明")
-    await ring.answered(20)
+    await ring.answered(WITHIN_S)
     talking = page.locator(".ring.talking")
     await expect(talking).to_be_visible()
     of_call = f'[data-call="{await talking.get_attribute("data-call")}"]'

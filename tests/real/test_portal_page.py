@@ -76,7 +76,7 @@ async def test_a_report_with_a_pasted_screenshot_is_followed_and_confirmed(
             "您的报修已受理，正在通知工程师。"
         )
         await expect(page.locator(".shared img")).to_be_visible()
-        assert await page.locator(".shared img").evaluate("(image) => image.naturalWidth") == 1
+        await expect(page.locator(".shared img")).to_have_js_property("naturalWidth", 1)
         await page.get_by_label("您的留言").fill("还没写完")
         await desk.press("wang", "1")
         await page.evaluate(ASK_NOW)
