@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from tests.fakes.pbx import TRANSCRIPTS
+from tests.fakes.waiting import WITHIN_S
 
 _LINES: Final = (TRANSCRIPTS / "agi-22-arrive.txt").read_text(encoding="utf-8").splitlines()[1:]
 RECORDED_ANSWER: Final = next(line[2:] for line in _LINES if line[0] == ">").encode() + b"\n"
@@ -62,7 +63,7 @@ class Caller:
             caller.writer.transport.abort()
 
     async def answer(self, reply: bytes = b"200 result=1\n") -> Answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             command = await self.reader.readline()
             if command:
                 self.writer.write(reply)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contactd.lab.ports import free_port
+from tests.fakes.waiting import WITHIN_S
 
 PASSWORD: Final = "a password of more than 8"
 MODULES: Final = Path(__file__).parents[2] / "build/peers/node_modules"
@@ -47,7 +48,7 @@ class NpmSmsc:
 
     async def heard(self, event: str, count: int = 1) -> list[dict[str, Any]]:
         """Return what it said of one kind, once there is so much of it."""
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(WITHIN_S), self._news:
             await self._news.wait_for(lambda: len(self._of(event)) >= count)
             return self._of(event)
 
@@ -67,7 +68,7 @@ class NpmSmsc:
         self._keys += 1
         key = self._keys
         self._order(do="deliver", key=key, pdu=pdu)
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(WITHIN_S), self._news:
             await self._news.wait_for(lambda: self._status(key) is not None)
         status = self._status(key)
         assert status is not None

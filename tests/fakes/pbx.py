@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from contactd.lab.ports import free_port
 from tests.fakes.peers import Misbehave
+from tests.fakes.waiting import WITHIN_S
 
 TRANSCRIPTS: Final = Path(__file__).parents[1] / "transcripts"
 USERNAME: Final = "contactd"
@@ -189,7 +190,7 @@ class FakePbx:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition holds; it is looked at after each action and login."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()

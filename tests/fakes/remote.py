@@ -124,7 +124,8 @@ async def running_help(
     async with (
         broker.running(),
         running_site(routes=sockets.routes()) as site,
-        aiohttp.ClientSession() as http,
+        # Of its own accord it would wait for ever for one of 100 sockets to be closed.
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         try:
             yield Helping(

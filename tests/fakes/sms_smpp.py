@@ -34,7 +34,7 @@ from contactd.sms.smpp_pdu import (
 from contactd.sms.smpp_text import coded, content
 from tests.fakes.clock import FakeClock
 from tests.fakes.sms import FakeInbox, Fault
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 
 SYSTEM_ID: Final = "contactd"
 PASSWORD: Final = "longer than eight"
@@ -98,7 +98,7 @@ class Smsc:
         answer: asyncio.Future[Pdu | None] = asyncio.get_running_loop().create_future()
         session.waiting[session.asked] = answer
         session.write(Command.DELIVER_SM, session.asked, body=message)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WITHIN_S):
             found = await answer
         return None if found is None else found.status
 

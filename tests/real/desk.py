@@ -20,6 +20,7 @@ import aiohttp
 from contactd.lab.desk import DID, DeskLab, open_desk
 from contactd.lab.network import Leg
 from contactd.web.resources import ContactItem, LedgerItem, Page, TicketDetail
+from tests.fakes.waiting import WITHIN_S
 
 T = TypeVar("T")
 
@@ -119,7 +120,7 @@ class Desk:
         """Say what the engineer's phone does from now on."""
         await self.lab.network.phone(self.setup.phones[engineer], script)
 
-    async def ring(self, engineer: str, call: Leg | None, within_s: float = 10.0) -> Leg:
+    async def ring(self, engineer: str, call: Leg | None, within_s: float = WITHIN_S) -> Leg:
         """Wait until the engineer's phone rings (once more), for `call` if one is given."""
         caller = call.caller if call is not None else ""
         number = self.setup.phones[engineer]
@@ -168,7 +169,7 @@ class Desk:
             and contact.received_at >= call.started_at - _EARLIER
         ]
 
-    async def contact(self, call: Leg, within_s: float = 15.0) -> ContactItem:
+    async def contact(self, call: Leg, within_s: float = WITHIN_S) -> ContactItem:
         """Return the one contact of a call, once the PBX's records of it are filed."""
 
         async def final() -> ContactItem | None:
@@ -179,7 +180,9 @@ class Desk:
         await call.ended(within_s)
         return await eventually(final, within_s, f"the records of {call} are filed")
 
-    async def kept(self, call: Leg, kind: str, within_s: float = 10.0) -> tuple[ContactItem, int]:
+    async def kept(
+        self, call: Leg, kind: str, within_s: float = WITHIN_S
+    ) -> tuple[ContactItem, int]:
         """Return the contact of an ended call and its attachment of `kind`, once it is there."""
 
         async def attached() -> tuple[ContactItem, int] | None:

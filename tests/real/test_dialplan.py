@@ -10,6 +10,7 @@ import pytest
 
 from contactd.lab.desk import sounds_folder
 from contactd.lab.pbx import Lab, open_lab
+from tests.fakes.waiting import WITHIN_S
 
 pytestmark = pytest.mark.real
 
@@ -48,7 +49,7 @@ async def test_an_engineer_is_named_if_the_name_is_there_and_the_rest_is_said_to
     ):
         await lab.pbx.cli("logger add channel heard verbose(3)")
         call = await lab.network.call(caller="13912345678", did=DID, script="w5.6-d2-w8-h")
-        await call.ended(30)
+        await call.ended(WITHIN_S)
         heard = lab.pbx.path("/var/log/asterisk/heard").read_text(encoding="utf-8")
     played = PLAYED.findall(heard)
     assert played[played.index("contactd/engineer-is") :][:3] == [*before, said, *after]
@@ -59,7 +60,7 @@ async def test_a_forwarding_number_with_a_quote_breaks_no_expression() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as carrier:
             carrier.bind((lab.network.asterisk.host, 0))
             carrier.sendto(forwarded("12%2234"), (lab.pbx.host, lab.pbx.seat.sip))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             while not asked:
                 await asyncio.sleep(0.05)
         log = lab.pbx.path("/var/log/asterisk/messages").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 from contactd.lab.asterisk import LabError, asterisk_root, claim_seat, configuration
 from contactd.lab.network import Leg, PublicNetwork
 from contactd.lab.pbx import Lab, open_lab, pbx_configuration
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 
 pytestmark = pytest.mark.real
 
@@ -55,18 +55,18 @@ async def networks() -> AsyncIterator[tuple[PublicNetwork, PublicNetwork]]:
 
 async def test_a_call_to_the_hotline_rings_the_floor_with_the_callers_number(lab: Lab) -> None:
     call = await lab.network.call(caller="13912345678", did=DID, script="w30", name="张三")
-    ring = await lab.network.wait_ring(FLOOR, 5)
+    ring = await lab.network.wait_ring(FLOOR, WITHIN_S)
     assert (ring.caller, ring.name) == ("13912345678", "张三")
     await call.hangup()
-    assert await call.ended(5) == 16
-    await ring.ended(5)
+    assert await call.ended(WITHIN_S) == 16
+    await ring.ended(WITHIN_S)
     assert f'"HOTLINE,{DID}"' in lab.pbx.cel_path.read_text(encoding="utf-8")
 
 
 async def test_a_killed_pbx_comes_back_in_its_folders_with_its_ports(lab: Lab) -> None:
     await lab.pbx.cli("database put lab life one")
     cut = await lab.network.call(caller="13912345678", did=DID, script="w600")
-    await cut.answered(5)
+    await cut.answered(WITHIN_S)
 
     await _on_disk(lab, "/lab/life")
     await lab.pbx.kill()
@@ -76,14 +76,14 @@ async def test_a_killed_pbx_comes_back_in_its_folders_with_its_ports(lab: Lab) -
     await lab.pbx.boot()
 
     assert "Value: one" in await lab.pbx.cli("database get lab life")
-    await early.answered(5)  # its INVITE was repeated until somebody was there
+    await early.answered(WITHIN_S)  # its INVITE was repeated until somebody was there
     await lab.network.hang_up_all()
 
 
 async def test_two_labs_do_not_meet(lab: Lab) -> None:
     async with open_lab(options={"GREETING": "no", "FLOOR": FLOOR}) as other:
         call = await other.network.call(caller="13912345678", did=DID, script="w30")
-        await other.network.wait_ring(FLOOR, 5)
+        await other.network.wait_ring(FLOOR, WITHIN_S)
         assert lab.network.rings == []
         await call.hangup()
 
@@ -97,7 +97,7 @@ async def test_nothing_outlives_a_killed_test_run() -> None:
     victim.kill()
     await victim.wait()
     for pid, folder in told:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while _is_asterisk(int(pid)):
                 await asyncio.sleep(0.01)
         assert folder not in Path("/proc/self/mounts").read_text(encoding="utf-8")
@@ -130,10 +130,10 @@ async def test_a_display_name_arrives(
 ) -> None:
     one, other = networks
     call = await one.call(caller="13912345678", did=DID, script="h", name=sent)
-    ring = await other.wait_ring(DID, 3)
+    ring = await other.wait_ring(DID, WITHIN_S)
     assert (ring.caller, ring.name) == ("13912345678", arrived)
     await call.hangup()
-    await ring.ended(3)
+    await ring.ended(WITHIN_S)
 
 
 async def test_a_display_name_with_a_line_feed_never_gets_into_the_pbx(
@@ -142,7 +142,7 @@ async def test_a_display_name_with_a_line_feed_never_gets_into_the_pbx(
     one, other = networks
     evil = await one.call(caller="13912345678", did=DID, script="h", name="x\r\nEvil: 1")
     good = await one.call(caller="13912345679", did=DID, script="h")
-    ring = await other.wait_ring(DID, 3)
+    ring = await other.wait_ring(DID, WITHIN_S)
     assert ring.caller == "13912345679"
     await until(lambda: "syntax error" in other.asterisk.logs())
     await evil.hangup()
@@ -157,7 +157,7 @@ async def test_phones_do_what_their_script_says(
     async def causes(script: str) -> tuple[bool, int]:
         await other.phone(FLOOR, script)
         call: Leg = await one.call(caller="13912345678", did=FLOOR, script="w600")
-        return (await call.ended(5), call.answered_at is not None)[::-1]
+        return (await call.ended(WITHIN_S), call.answered_at is not None)[::-1]
 
     assert await causes("b") == (False, 17)
     assert await causes("r") == (False, 21)
@@ -198,7 +198,7 @@ def test_without_an_asterisk_root_the_remedy_is_named(
 async def _on_disk(lab: Lab, key: str) -> None:
     """Wait until AstDB, which commits once a second, has committed `key`."""
     query = "SELECT count(*) FROM astdb WHERE key = ?"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN_S):
         with closing(sqlite3.connect(lab.pbx.path("/var/lib/asterisk/astdb.sqlite3"))) as database:
             while database.execute(query, (key,)).fetchone() != (1,):
                 await asyncio.sleep(0.05)

@@ -30,6 +30,7 @@ from contactd.lab.network import Leg
 from contactd.tickets.journal import Entry, verify
 from tests.fakes.cable import HOST, Cable
 from tests.fakes.storm import Storm, Trouble
+from tests.fakes.waiting import WITHIN_S
 
 CALLS: Final = int(os.environ.get("CONTACTD_CHAOS_CALLS", "200"))
 SEEDS: Final = int(os.environ.get("CONTACTD_CHAOS_SEEDS", "1"))
@@ -490,7 +491,7 @@ async def members_are_kept(desk: DeskLab) -> None:
     path = desk.pbx.path("/var/lib/asterisk/astdb.sqlite3")
     query = "SELECT value FROM astdb WHERE key = '/Queue/PersistentMembers/desk'"
     wanted = {number for phones in PHONES.values() for number in phones} | {FLOOR}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while True:
             with closing(sqlite3.connect(path)) as database:
                 kept = "".join(value for (value,) in database.execute(query))

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from contactd.tickets.contact import Outcome, Source
+from tests.fakes.waiting import WITHIN_S
 from tests.real.desk import Desk, Setup, eventually
 
 SETUP = Setup(
@@ -38,9 +39,9 @@ async def test_with_contactd_killed_the_engineer_rings_and_the_call_is_filed_lat
     await desk.lab.daemon.kill()
     await desk.phone("wang", TAKES)
     call = await desk.call("w600", name="张三")
-    ring = await desk.ring("wang", call, RINGS_WITHIN_S)
+    ring = await desk.ring("wang", call)
     assert (ring.started_at - call.started_at).total_seconds() < RINGS_WITHIN_S
-    await call.ended(10)
+    await call.ended(WITHIN_S)
     await desk.lab.daemon.start()
 
     contact = await desk.contact(call)
@@ -65,9 +66,9 @@ async def test_with_contactd_frozen_the_engineer_rings_and_the_call_is_filed_lat
     desk.lab.daemon.freeze()
     await desk.phone("wang", TAKES)
     call = await desk.call("w600")
-    ring = await desk.ring("wang", call, RINGS_WITHIN_S)
+    ring = await desk.ring("wang", call)
     assert (ring.started_at - call.started_at).total_seconds() < RINGS_WITHIN_S
-    await call.ended(10)
+    await call.ended(WITHIN_S)
     desk.lab.daemon.thaw()
 
     contact = await desk.contact(call)  # asserts that there is only one
@@ -86,7 +87,7 @@ async def test_contactd_killed_under_a_call_does_not_disturb_it(desk: Desk) -> N
     await desk.phone("wang", "w0.3-a-w2-d1-w3-h")
     call = await desk.call("w600")
     ring = await desk.ring("wang", call)
-    await ring.answered(5)
+    await ring.answered(WITHIN_S)
     await desk.lab.daemon.kill()
     await desk.lab.daemon.start()
 
@@ -113,8 +114,9 @@ async def test_without_contactd_a_restarted_pbx_rings_who_was_on_duty(desk: Desk
     await desk.phone("chen", TAKES)
 
     call = await desk.call("w600", site="sz")
-    await desk.ring("chen", call, RINGS_WITHIN_S)
-    await call.ended(10)
+    ring = await desk.ring("chen", call)
+    assert (ring.started_at - call.started_at).total_seconds() < RINGS_WITHIN_S
+    await call.ended(WITHIN_S)
     await desk.lab.daemon.start()
 
     contact = await desk.contact(call)
@@ -130,7 +132,7 @@ async def test_a_call_under_which_the_pbx_was_killed_is_closed_and_its_caller_kn
     await desk.phone("wang", "w0.3-a-w1-d1-w600")
     call = await desk.call("w600")
     ring = await desk.ring("wang", call)
-    await ring.answered(5)
+    await ring.answered(WITHIN_S)
 
     async def talking() -> bool:
         return [one.outcome for one in await desk.contacts_of(call)] == [Outcome.ANSWERED]

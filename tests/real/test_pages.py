@@ -16,6 +16,7 @@ import pytest_asyncio
 from contactd.lab.network import VOICEMAIL, Leg
 from contactd.routing.notify import Reason, SendState
 from contactd.web.resources import JournalEntry, TicketDetail
+from tests.fakes.waiting import WITHIN_S
 from tests.real.desk import Desk, Setup, eventually
 
 RING_S: Final = 8.0
@@ -166,7 +167,7 @@ async def test_an_emergency_rings_all_until_two_have_it_and_they_meet(desk: Desk
         return listing.count("Local/") == 2
 
     await eventually(met, 15, "two engineers are in the conference")
-    await third.ended(2)
+    await third.ended(WITHIN_S)
     assert third.answered_at is None, "nobody else is wanted"
     assert (third.ended_at or third.started_at).timestamp() - third.started_at.timestamp() < RING_S
     assert not any(ring.is_over for ring in joined)
@@ -185,7 +186,7 @@ async def test_a_page_that_was_out_when_contactd_died_is_not_dialled_again(desk:
     await desk.lab.daemon.kill()
     await desk.lab.daemon.start()
     await taken(desk, ticket, 20)
-    await page.ended(20)
+    await page.ended(WITHIN_S)
     numbers = {SETUP.phones[key] for key in ("absent", "bert")}
     rings = [ring for ring in desk.lab.network.rings if ring.number in numbers]
     assert rings[-1] is page

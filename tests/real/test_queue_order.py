@@ -7,6 +7,7 @@ import pytest
 
 from contactd.lab.network import Leg
 from contactd.tickets.contact import Outcome
+from tests.fakes.waiting import WITHIN_S
 from tests.real.desk import Desk, Setup
 
 VIP = "13900000001"
@@ -31,11 +32,11 @@ async def test_a_vip_who_comes_later_is_answered_earlier(desk: Desk) -> None:
     await desk.phone("wang", "w0.3-a-w1-d1-w3-h")
     talking = await desk.call("w60")
     ring = await desk.ring("wang", talking)
-    await ring.answered(5)
+    await ring.answered(WITHIN_S)
     staff = await desk.call("w60")
-    await staff.answered(5)
+    await staff.answered(WITHIN_S)
     vip = await desk.call("w60", caller=VIP)
-    await vip.answered(5)
+    await vip.answered(WITHIN_S)
     await desk.phone("wang", "w0.3-a-w3.8-d1-w1-h")  # listens to who calls before pressing 1
 
     first, second, third = [await desk.contact(call, 40) for call in (talking, vip, staff)]
@@ -92,7 +93,7 @@ async def test_an_engineer_sends_the_caller_on_to_somebody_else(desk: Desk) -> N
     talked = (he.ended_at - he.answered_at) + (other.ended_at - other.answered_at)
     assert contact.call.talked_s == pytest.approx(talked.total_seconds(), abs=0.2)
     assert (other.ended_at - other.answered_at).total_seconds() == pytest.approx(2, abs=0.4)
-    assert await ring.ended(1) is not None  # he is free again
+    assert await ring.ended(WITHIN_S) is not None  # he is free again
     ticket = await desk.ticket(contact.ticket)
     assert ticket.assignee is not None
     assert ticket.assignee.key == "he"
@@ -105,7 +106,7 @@ async def test_a_caller_who_leaves_while_the_engineer_is_asked_was_not_answered(
     await desk.phone("liang", "w0.3-a-w3-d1-w600")
     call = await desk.call("w2-h", site="zq")
     ring = await desk.ring("liang", call)
-    await ring.ended(15)  # the engineer is told and let go
+    await ring.ended(WITHIN_S)  # the engineer is told and let go
 
     contact = await desk.contact(call)
     assert contact.outcome is Outcome.ABANDONED_QUEUE

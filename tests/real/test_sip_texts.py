@@ -27,7 +27,7 @@ from contactd.sms.sip import LONGEST_OUT, NOT_PASSED_ON, SipGateway
 from contactd.telephony.ami import Ami, AmiEvent, AmiSettings, OutcomeUnknown
 from tests.fakes.sms import FakeInbox, outgoing
 from tests.fakes.sms_sip import LONGEST_IN, FakeBookmark, line
-from tests.fakes.waiting import eventually, until
+from tests.fakes.waiting import WITHIN_S, eventually, until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -264,7 +264,7 @@ class Peer:
         loop = asyncio.get_running_loop()
         request = "\r\n".join(head).encode() + body
         await loop.sock_sendto(self.socket, request, (self.lab.pbx.host, self.lab.pbx.sip_port))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             while True:
                 answer = (await loop.sock_recv(self.socket, 65_535)).decode()
                 if branch in answer:

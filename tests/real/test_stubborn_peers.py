@@ -19,6 +19,7 @@ from contactd.settings import AgiSettings, HttpSettings
 from contactd.tickets.contact import Outcome, Source
 from tests.fakes.peers import CROWD, PEERS, idle_crowd, visit
 from tests.fakes.ticker import LIMIT_S, PERIOD_S, Ticker
+from tests.fakes.waiting import WITHIN_S
 from tests.real.desk import Desk, Setup, eventually
 
 SETUP = Setup(
@@ -62,8 +63,8 @@ async def business(desk: Desk) -> AsyncIterator[None]:
         while not closing.is_set():
             call = await desk.call("w60")
             calls.append(call)
-            await (await desk.ring("wang", call)).ended(10)
-            await call.ended(10)
+            await (await desk.ring("wang", call)).ended(WITHIN_S)
+            await call.ended(WITHIN_S)
 
     async def proxy() -> None:
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final, cast
 
 import pytest
@@ -32,7 +32,7 @@ from contactd.telephony.pbx import Pbx, Shared
 from contactd.telephony.voice import Voice
 from contactd.tickets.contact import Medium, Replay
 from contactd.tickets.service import TicketService
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 from tests.real.desk import eventually, spelled
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -113,7 +113,7 @@ class Exchange:
 
     async def rung(self, ref: str) -> Leg:
         if ref not in self.rings:
-            self.rings[ref] = await self.lab.network.wait_ring(self.numbers[ref], 10)
+            self.rings[ref] = await self.lab.network.wait_ring(self.numbers[ref], WITHIN_S)
         return self.rings[ref]
 
     async def ended(self, ref: str, within_s: float = 90.0) -> None:
@@ -343,12 +343,15 @@ async def test_a_phone_that_rings_is_stopped_and_who_has_picked_up_is_not(desk: 
     await desk.page("rings", Story(script="n"))
     await desk.page("listens", Story(script="w0.3-a-w3-d1-w10"))
     ringing, listening = await desk.rung("rings"), await desk.rung("listens")
-    await listening.answered(5)
+    await listening.answered(WITHIN_S)
     await until(lambda: desk.office.became("listens") == [SendState.DELIVERED])
+    stopped_at = datetime.now(UTC)
     await desk.voice.stop(["rings", "listens", "never heard of"])
-    await ringing.ended(1)
+    await ringing.ended(WITHIN_S)
     assert ringing.answered_at is None
-    await listening.ended(20)
+    assert ringing.ended_at is not None
+    assert (ringing.ended_at - stopped_at).total_seconds() < 1
+    await listening.ended(WITHIN_S)
     assert desk.office.keys_of("listens") == [("1", "")]
     assert desk.office.became("rings") == []  # whoever stopped it knows
     await desk.voice.stop(["rings"])  # over
@@ -373,7 +376,7 @@ async def test_those_who_press_5_meet_in_the_tickets_conference(desk: Exchange) 
         ring = next(ring for ring in desk.lab.network.rings if ring.number == desk.numbers[ref])
         assert not ring.is_over
         await ring.hangup()
-        await ring.ended(10)
+        await ring.ended(WITHIN_S)
 
     async def left() -> bool:
         return not await desk.conference()

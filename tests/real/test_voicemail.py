@@ -8,6 +8,7 @@ import pytest
 from contactd.lab.network import Leg
 from contactd.tickets.contact import Outcome
 from contactd.web.resources import TicketDetail
+from tests.fakes.waiting import WITHIN_S
 from tests.real.desk import Desk, Setup, eventually
 
 SETUP = Setup(
@@ -24,7 +25,7 @@ async def test_a_voicemail_is_passed_on_until_somebody_takes_the_ticket(desk: De
     # Three seconds in the queue, twelve of prompt, the beep; a second, then three of message.
     call = await desk.call("w16.5-p3-h")
     ring = await desk.ring("wang", call)
-    await ring.ended(10)
+    await ring.ended(WITHIN_S)
     await desk.phone("wang", "w0.3-a-w1-d2-w5")
     await desk.phone("zhao", TAKES)
 
@@ -56,14 +57,14 @@ async def test_a_voicemail_is_passed_on_until_somebody_takes_the_ticket(desk: De
         ("engineer:zhao", "escalation.acknowledged", None),
         ("engineer:zhao", "acknowledged", "zhao"),
     ]
-    await second.ended(10)
+    await second.ended(WITHIN_S)
     await _nobody_else_is_rung(desk, [first, second])
 
 
 async def test_who_waited_in_vain_and_said_nothing_is_called_back_too(desk: Desk) -> None:
     call = await desk.call("w5-h", site="sz")
     ring = await desk.ring("chen", call)
-    await ring.ended(10)
+    await ring.ended(WITHIN_S)
     await desk.phone("chen", TAKES)
 
     contact = await desk.contact(call, 15)
@@ -75,7 +76,7 @@ async def test_who_waited_in_vain_and_said_nothing_is_called_back_too(desk: Desk
     assert ticket.assignee is not None
     assert ticket.assignee.key == "chen"
     assert ("system", "escalation.told", ["chen"]) in _journal(ticket)
-    await page.ended(10)
+    await page.ended(WITHIN_S)
 
 
 async def _taken(desk: Desk, number: str) -> TicketDetail:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from contactd.telephony.ordered import Handler, OrderedByKey
+from tests.fakes.waiting import WITHIN_S
 
 
 class Log:
@@ -24,7 +25,7 @@ class Log:
 
 
 async def settle(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN_S):
         while not condition():
             await asyncio.sleep(0)
 

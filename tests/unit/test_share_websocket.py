@@ -27,6 +27,7 @@ from contactd.share.websocket import (
     connect,
     frame,
 )
+from tests.fakes.waiting import WITHIN_S
 
 Handle = Callable[[web.WebSocketResponse], object]
 
@@ -227,7 +228,7 @@ async def test_it_talks_to_a_real_server(size: int) -> None:
     try:
         said = await asyncio.to_thread(talk, f"http://127.0.0.1:{port}", bytes(size))
         assert said == ({"type": "你好"}, size)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while not runner.app[CODES]:
                 await asyncio.sleep(0.01)
         assert runner.app[CODES] == [4001]

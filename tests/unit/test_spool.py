@@ -15,6 +15,7 @@ from contactd.clock import SystemClock
 from contactd.errors import ConfigurationError, TemporaryFailure
 from contactd.mail.content import Content, Fault
 from contactd.mail.spool import DiskFull, Envelope, Receipt, Spool, SpoolReader, digest_of
+from tests.fakes.waiting import WITHIN_S
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -231,7 +232,7 @@ async def test_an_old_segment_is_closed_although_no_mail_comes(tmp_path: Path) -
     spool, looking = writer(tmp_path, segment_age_s=0.02), reader(tmp_path)
     async with spool.running():
         await spool.keep(envelope(), b"raw")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while segments(tmp_path):
                 for mail in looking.poll():
                     looking.done(mail)

@@ -7,6 +7,7 @@ import pytest
 
 from contactd.errors import TemporaryFailure
 from contactd.tickets.together import CROWD, ENOUGH, Together
+from tests.fakes.waiting import WITHIN_S
 
 
 class Server:
@@ -150,7 +151,7 @@ async def test_a_crowd_waits_only_until_enough_are_there(monkeypatch: pytest.Mon
     served = together(server)
     for number in range(CROWD - 1):
         await served.ask(number)
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
         for number in range(50, 50 + ENOUGH - 1):
             tasks.create_task(served.ask(number))
         await turns()
@@ -166,7 +167,7 @@ async def test_the_next_of_a_crowd_wait_for_enough_again(monkeypatch: pytest.Mon
     first = [asyncio.ensure_future(served.ask(number)) for number in range(1 + CROWD)]
     await turns()
     server.allow()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WITHIN_S):
         await asyncio.gather(*first)
     late = asyncio.ensure_future(served.ask(70))
     await turns()

@@ -30,6 +30,7 @@ from contactd.telephony.ami import (
 )
 from contactd.telephony.ordered import OrderedByKey
 from tests.fakes.pbx import BANNER, SECRET, USERNAME, FakePbx, Headers, Transcript, first, wire
+from tests.fakes.waiting import WITHIN_S
 
 NAME_EVENT = "Event: Newchannel\r\nCallerIDName: 张三丰\r\n\r\n".encode()
 INSIDE_SAN = NAME_EVENT.index("三".encode()) + 1  # between two bytes of one character
@@ -63,7 +64,7 @@ class Heard:
         return [event for event in self.events if event["Event"] == name]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
@@ -107,7 +108,7 @@ async def connected(pbx: FakePbx, heard: Heard, **changes: Any) -> AsyncIterator
 
 
 async def healthy(ami: Ami) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while ami.health().state is not HealthState.UP:
             await asyncio.sleep(0)
 
@@ -463,7 +464,7 @@ async def test_plain_panoramisk_handles_events_out_of_order() -> None:
         manager.register_event("Newchannel", handle)
         for number in "12":
             pbx.event("Newchannel", Exten=number, Linkedid="pbx1-1.1")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while len(handled) < 2:
                 await asyncio.sleep(0.001)
     assert handled == ["2", "1"]
@@ -555,7 +556,7 @@ async def test_the_connection_comes_back_after_the_pbx_was_away() -> None:
         pbx.stop()
         await heard.until(lambda: heard.lost == 1)
         assert not ami.connected
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while "Connection refused" not in ami.last_error:
                 await asyncio.sleep(0.001)
         assert ami.health().state is HealthState.DOWN
@@ -638,7 +639,7 @@ async def test_a_wrong_password_is_a_state_with_a_remedy_and_is_tried_again() ->
 async def test_a_password_that_is_two_lines_is_not_sent_and_not_told() -> None:
     heard = Heard()
     async with FakePbx() as pbx, client(pbx, heard, secret="se\r\nAction: x") as ami:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while "control character" not in ami.last_error:
                 await asyncio.sleep(0.001)
         assert "Action: x" not in ami.last_error
@@ -759,7 +760,7 @@ async def test_a_port_that_is_not_a_manager_interface_is_told() -> None:
     async with FakePbx() as pbx:
         pbx.faults.banner = b"SSH-2.0-OpenSSH_9.2\r\n"
         async with client(pbx, heard) as ami:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WITHIN_S):
                 while "SSH-2.0" not in ami.last_error:
                     await asyncio.sleep(0.001)
 

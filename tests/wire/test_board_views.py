@@ -35,7 +35,7 @@ from contactd.tickets.priority import Priority
 from contactd.tickets.service import TicketService
 from contactd.tickets.states import Action, State
 from tests.fakes.clock import FakeClock
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 from tests.wire.test_views import DESK, START, ZONE
 
 NOW = datetime(2026, 11, 20, 4, tzinfo=UTC)  # a Friday, 12:00 in Shanghai
@@ -304,7 +304,7 @@ async def test_a_page_does_not_wait_for_a_count_that_takes_long(
 
     monkeypatch.setattr(counting, "figures", slow)
     async with board.running():
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(WITHIN_S):
             assert (await board.snapshot()).figures is None
         may_end.set()
         await until(lambda: counting.figured == 1)

@@ -24,7 +24,7 @@ from contactd.store.feeds import copies, spans_of
 from tests.fakes.calendars import Office, away, office, vcalendar
 from tests.fakes.clock import FakeClock
 from tests.fakes.rota import desk_document
-from tests.fakes.waiting import eventually
+from tests.fakes.waiting import WITHIN_S, eventually
 
 TOMORROW = ("20261121", "20261122")
 NOON = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)  # tomorrow in Shanghai
@@ -247,7 +247,7 @@ async def test_the_service_looks_by_itself_and_ends_while_it_waits(desk: Desk) -
         await eventually(somebody_stands_in)
     desk.office.silent = True
     desk.clock.advance(timedelta(hours=1))
-    async with asyncio.timeout(5), desk.feeds.running():
+    async with asyncio.timeout(WITHIN_S), desk.feeds.running():
         asked = desk.office.asked
 
         async def is_asked() -> bool:

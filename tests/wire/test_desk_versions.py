@@ -24,6 +24,7 @@ from contactd.web.deskchanges import DeskChanges, NotLoaded
 from tests.fakes.admin import source
 from tests.fakes.clock import FakeClock
 from tests.fakes.rota import desk_document
+from tests.fakes.waiting import WITHIN_S
 from tests.wire.test_commands import Shell, shell
 
 __all__ = ["shell"]  # the fixture
@@ -186,7 +187,7 @@ async def test_the_queues_are_told_when_the_rota_changed(
     changes = DeskChanges(database, versions, clock, signals)
     with signals.listening(Topic.ROSTER) as woken:
         await changes.save(renamed, actor="user:li")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(WITHIN_S):
             await woken.wait()
 
 

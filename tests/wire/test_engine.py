@@ -28,7 +28,7 @@ from contactd.tickets.service import TicketService
 from tests.fakes.cable import Cable
 from tests.fakes.clock import FakeClock
 from tests.fakes.postgres import PostgresServer, postgres_server
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 
 START = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 
@@ -115,7 +115,7 @@ async def test_a_postgresql_that_hangs_is_given_up_and_heals(
         cable.target = ("127.0.0.1", own_postgres.port)
         url = own_postgres.url("contactd").replace(f":{own_postgres.port}/", f":{cable.port}/")
         database = Database(url, clock=clock)
-        async with database.running(), asyncio.timeout(20):
+        async with database.running(), asyncio.timeout(WITHIN_S):
             tickets = TicketService(database.new_work, clock, TicketPolicy())
             await tickets.receive(call(11))
             async with database.writing(), database.writing():
@@ -142,7 +142,7 @@ async def test_a_transaction_of_sqlite_that_does_not_end_fails_the_others_in_tim
     database = Database(sqlite_url, clock=clock)
     async with database.running():
         tickets = TicketService(database.new_work, clock, TicketPolicy())
-        async with asyncio.timeout(5), database.writing():
+        async with asyncio.timeout(WITHIN_S), database.writing():
             assert "has been open for" in database.health()[0].detail
             with pytest.raises(TemporaryFailure, match="busy"):
                 await tickets.receive(call(1))
@@ -166,8 +166,11 @@ async def test_what_is_urgent_waits_for_one_of_those_that_are_not(
             order.append("file")
 
     async with (
-        database.running(), asyncio.timeout(5), asyncio.TaskGroup() as tasks, database.writing()
-    ):  # fmt: skip
+        database.running(),
+        asyncio.timeout(WITHIN_S),
+        asyncio.TaskGroup() as tasks,
+        database.writing(),
+    ):
         for number in range(3):
             tasks.create_task(follow(number))
         await asyncio.sleep(0.05)  # they queue
@@ -192,7 +195,7 @@ async def test_who_is_not_urgent_makes_way_for_what_comes_in_but_not_for_ever(
             database.make_way()
             await asyncio.sleep(0.01)
 
-    async with database.running(), asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with database.running(), asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
         database.make_way()
         tasks.create_task(work("follow"))
         tasks.create_task(more_and_more())
@@ -236,7 +239,7 @@ async def test_pages_that_take_every_connection_they_get_leave_the_hotline_its_o
         for _ in range(4 * engine.PAGE_READERS):
             pages.create_task(look())
         await asyncio.sleep(0.1)  # they have what they can get
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(WITHIN_S):
             assert (await tickets.receive(call(2))).new_contact
             assert await tickets.progress(filed.ticket) is not None
         ends.set()

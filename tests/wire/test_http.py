@@ -34,7 +34,7 @@ from tests.fakes.board import HOSTILE_NAME, FakeBoard, busy, call
 from tests.fakes.peers import PEERS, idle_crowd, visit
 from tests.fakes.site import Site, browser, running_site
 from tests.fakes.ticker import LIMIT_S, Ticker
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 
 PREFIX = b"GET / HTTP/1.1\r\n"
 HTML = {"Accept": "text/html"}
@@ -82,7 +82,7 @@ async def raw(site: Site) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.S
 
 
 async def to_end(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         try:
             return await reader.read()
         except ConnectionError:
@@ -99,7 +99,7 @@ async def test_a_bad_peer_is_thrown_out_and_costs_itself_alone(
     async with (
         running_site(read_timeout_s=0.5, idle_timeout_s=0.5) as site,
         Ticker() as ticker,
-        asyncio.timeout(15),
+        asyncio.timeout(WITHIN_S),
         asyncio.TaskGroup() as tasks,
     ):
         tasks.create_task(visit(site.port, peer, PREFIX))
@@ -235,7 +235,7 @@ async def test_a_peer_that_leaves_an_answer_unread_is_given_up(
         with socket.create_connection(("127.0.0.1", site.port)) as peer:
             peer.sendall(b"GET /much HTTP/1.1\r\nHost: x\r\n\r\n")
             peer.setblocking(False)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WITHIN_S):
                 while not site.httpd.health()[0].figures["connections"]:
                     await asyncio.sleep(0.01)
                 while site.httpd.health()[0].figures["connections"]:
@@ -584,7 +584,7 @@ async def test_a_page_that_does_not_read_is_cut_off_and_the_others_go_on(
     peer.connect(("127.0.0.1", site.port))
     with peer:
         peer.sendall(b"GET /live?lang=en HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with Ticker() as ticker, stream(site, http) as page, asyncio.timeout(30):
+        async with Ticker() as ticker, stream(site, http) as page, asyncio.timeout(WITHIN_S):
             await page.until("health", "Working")
             while site.live.health()[0].figures["streams"] < 2:
                 await asyncio.sleep(0.01)
@@ -611,13 +611,13 @@ async def test_pages_say_that_the_database_is_away_and_keep_what_they_showed(
             assert "The database cannot be reached" in text
         site.board.down = False
         site.signals.raise_(Topic.BOARD)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while page.parts["notice"]:
                 await page.event()
 
 
 async def test_a_stop_ends_the_open_pages(http: aiohttp.ClientSession) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         async with running_site() as site, http.get(f"{site.url}/live") as answer:
             page = Stream(answer)
             await page.until("health", "li")
@@ -632,7 +632,7 @@ async def test_a_page_whose_session_ended_is_closed(
     monkeypatch.setattr(live, "RECHECK_S", 0.2)
     async with running_site(public_status=False) as site:
         await log_in(site, http)
-        async with stream(site, http) as page, asyncio.timeout(5):
+        async with stream(site, http) as page, asyncio.timeout(WITHIN_S):
             await page.until("health", "Working")
             site.accounts.sessions.clear()
             site.signals.raise_(Topic.BOARD)

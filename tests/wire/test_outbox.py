@@ -24,7 +24,7 @@ from contactd.store.outbox import IN_HAND, LEASE, MOST_ATTEMPTS, MOST_COUNTED, R
 from contactd.store.schema import outbox
 from contactd.tickets.events import CallEnded, Due, DutyDue, Event
 from tests.fakes.clock import FakeClock
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 
 
 class Recorder:
@@ -176,7 +176,7 @@ async def test_a_bug_is_parked_after_its_last_attempt_and_shown(
 
 
 async def health_of(relay: Relay, state: HealthState) -> Health:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN_S):
         while relay.health()[0].state is not state:
             await asyncio.sleep(0.005)
     return relay.health()[0]
@@ -290,7 +290,7 @@ async def test_two_processes_never_run_a_row_at_the_same_time(
     async with first.running(), second.running():
         await emit(first, *(ended(number) for number in range(200)))
         relays = [relay_of(each, clock, handle) for each in (first, second)]
-        async with relays[0].running(), relays[1].running(), asyncio.timeout(30):
+        async with relays[0].running(), relays[1].running(), asyncio.timeout(WITHIN_S):
             await everything.wait()
         assert await rows(first) == []
     assert sorted(seen) == list(range(200))
@@ -314,7 +314,7 @@ async def test_a_signal_wakes_the_relay_within_50_ms_of_gathering(
             await emit(database, ended(number))
             started = time.perf_counter()
             signals.raise_(Topic.OUTBOX)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WITHIN_S):
                 await handled.wait()
             took.append(time.perf_counter() - started)
             handled.clear()
@@ -340,7 +340,10 @@ async def test_a_timer_fires_when_it_is_due_and_not_at_the_next_poll(
         for number in range(9):
             due_at = start + number * timedelta(milliseconds=50)
             await emit(database, Due(event=ended(number), due_at=due_at))
-        async with relay_of(database, clock, handle, poll_s=60).running(), asyncio.timeout(10):
+        async with (
+            relay_of(database, clock, handle, poll_s=60).running(),
+            asyncio.timeout(WITHIN_S),
+        ):
             await everything.wait()
     assert min(late_s) >= 0
     assert median(late_s) < 0.05
@@ -387,7 +390,7 @@ async def test_rows_that_wait_for_somebody_delay_no_other(
         await release.wait()
 
     await emit(database, *(ended(number) for number in range(IN_HAND - 1)))
-    async with relay_of(database, clock, handle, poll_s=0.02).running(), asyncio.timeout(10):
+    async with relay_of(database, clock, handle, poll_s=0.02).running(), asyncio.timeout(WITHIN_S):
         await until(lambda: slow == IN_HAND - 1)
         await emit(database, ended(100))
         await other.wait()
@@ -407,7 +410,7 @@ async def test_no_more_rows_are_claimed_than_there_is_room_for(
 
     await emit(database, *(ended(number) for number in range(7)))
     relay = relay_of(database, clock, handle, in_hand=3, poll_s=0.01)
-    async with relay.running(), asyncio.timeout(10):
+    async with relay.running(), asyncio.timeout(WITHIN_S):
         await until(lambda: len(seen) == 3)
         await health_of(relay, HealthState.UP)
         assert len(await in_hand(database)) == 3
@@ -500,7 +503,7 @@ async def test_without_a_signal_the_relay_finds_the_event_by_polling(
 
     async with relay_of(database, clock, handle, poll_s=0.02).running():
         await emit(database, ended(1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             await handled.wait()
 
 
@@ -522,7 +525,7 @@ async def test_stopping_finishes_the_rows_in_hand_and_leaves_the_others(
 
     await emit(database, *(ended(number) for number in range(4)))
     relay = relay_of(database, clock, handle, in_hand=2, poll_s=0.02)
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10), relay.running():
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(WITHIN_S), relay.running():
         await begun.wait()
         tasks.create_task(release_later())
     assert sorted(seen) == [0, 1]
@@ -577,7 +580,7 @@ async def test_the_relay_goes_on_when_the_database_comes_back(
         assert [entry["event"] for entry in logged].count("outbox.waiting") == 1
         assert not handled.is_set()
         await database.open()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             await handled.wait()
         await health_of(relay, HealthState.UP)
     assert relay.health()[0].state is HealthState.DOWN
@@ -614,7 +617,7 @@ async def test_a_relay_that_falls_behind_says_so(database: Database, clock: Fake
         await release.wait()
 
     relay = relay_of(database, clock, handle, in_hand=1, poll_s=0.02)
-    async with relay.running(), asyncio.timeout(5):
+    async with relay.running(), asyncio.timeout(WITHIN_S):
         await emit(database, ended(1), ended(2))
         await begun.wait()
         clock.advance(timedelta(seconds=61))

@@ -18,6 +18,7 @@ from tests.fakes.agi import Caller, header
 from tests.fakes.pbx import BANNER, SECRET, USERNAME, FakePbx
 from tests.fakes.peers import CROWD, PEERS, idle_crowd, listening, visit
 from tests.fakes.ticker import LIMIT_S, Ticker
+from tests.fakes.waiting import WITHIN_S
 
 AGI_PREFIX = b"agi_network: yes\n"
 
@@ -48,7 +49,7 @@ async def served(port: int, *, times: int = 5) -> None:
 @pytest.mark.parametrize("peer", PEERS)
 async def test_a_bad_fastagi_peer_costs_itself_alone(peer: str) -> None:
     async with agi_listener() as agi, Ticker() as ticker:
-        async with asyncio.timeout(10), asyncio.TaskGroup() as visits:
+        async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as visits:
             for _ in range(3):
                 visits.create_task(visit(agi.port, PEERS[peer], AGI_PREFIX))
             await served(agi.port)
@@ -61,7 +62,7 @@ async def test_every_kind_of_bad_fastagi_peer_at_once() -> None:
     async with (
         agi_listener() as agi,
         Ticker() as ticker,
-        asyncio.timeout(20),
+        asyncio.timeout(WITHIN_S),
         asyncio.TaskGroup() as visits,
     ):
         for peer in [*PEERS.values()] * 5:
@@ -121,7 +122,7 @@ async def test_a_bad_pbx_costs_its_own_connection_alone(peer: str) -> None:
         ami_client(good.port) as (ami, events),
         ami_client(port) as (bad, _),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             await met.wait()
             await good.logged_in()
             while ami.health().state is not HealthState.UP:
@@ -152,7 +153,7 @@ async def test_a_pbx_that_goes_bad_after_the_login_costs_its_own_connection_alon
         ami_client(good.port) as (ami, _),
         ami_client(bad_pbx.port) as (bad, _),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             while not all(client.health().state is HealthState.UP for client in (ami, bad)):
                 await asyncio.sleep(0.01)
             bad_pbx.misbehave(PEERS[peer], b"Event: UserEvent\r\n")

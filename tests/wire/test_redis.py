@@ -12,6 +12,7 @@ from contactd.redis_signals import CHANNEL, RedisSignals
 from contactd.service import HealthState
 from contactd.signals import Signals, Topic, wait
 from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.waiting import WITHIN_S
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ async def process(url: str) -> AsyncIterator[tuple[Signals, RedisSignals]]:
 
 
 async def until(link: RedisSignals, state: HealthState) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WITHIN_S):
         while link.health()[0].state is not state:
             await asyncio.sleep(0.005)
 
@@ -57,7 +58,7 @@ async def test_a_signal_wakes_a_waiter_of_another_process(server: RedisServer) -
     async with two(server.url) as (here, there, _):
         with there.listening(Topic.ROSTER) as roster, there.listening(Topic.BOARD) as board:
             here.raise_(Topic.ROSTER)
-            assert await wait(roster, 2)
+            assert await wait(roster, WITHIN_S)
             assert not board.is_set()
 
 
@@ -67,10 +68,10 @@ async def test_a_signal_wakes_its_own_process_once_and_does_not_echo(server: Red
             here.raise_(Topic.ROSTER)
             assert mine.is_set()
             mine.clear()
-            assert await wait(theirs, 2)
+            assert await wait(theirs, WITHIN_S)
             there.raise_(Topic.BOARD)  # comes after an echo would have
             with here.listening(Topic.BOARD) as board:
-                assert await wait(board, 2)
+                assert await wait(board, WITHIN_S)
             assert not mine.is_set()
 
 
@@ -95,12 +96,12 @@ async def test_a_lost_redis_is_found_again_and_what_was_missed_is_made_up_for(
         here.raise_(Topic.REPLAY)
         with there.listening(Topic.REPLAY) as event:
             server.start()
-            assert await wait(event, 5)
+            assert await wait(event, WITHIN_S)
         await until(link, HealthState.UP)
         with there.listening(Topic.REPLAY) as event:
             event.clear()
             here.raise_(Topic.REPLAY)
-            assert await wait(event, 5)
+            assert await wait(event, WITHIN_S)
 
 
 async def test_a_redis_that_hangs_is_noticed(server: RedisServer) -> None:
@@ -127,10 +128,10 @@ async def test_garbage_on_the_channel_is_ignored(server: RedisServer) -> None:
                     b"x board",
                 ):
                     await stranger.publish(CHANNEL, payload)
-            assert await wait(board, 2)
+            assert await wait(board, WITHIN_S)
             assert not roster.is_set()
             here.raise_(Topic.ROSTER)
-            assert await wait(roster, 2)
+            assert await wait(roster, WITHIN_S)
         assert link.health()[0].state is HealthState.UP
 
 
@@ -145,7 +146,7 @@ async def test_many_signals_of_a_topic_are_one(server: RedisServer) -> None:
         with there.listening(Topic.OUTBOX) as event:
             for _n in range(1000):
                 here.raise_(Topic.OUTBOX)
-            assert await wait(event, 2)
+            assert await wait(event, WITHIN_S)
         assert await heard.get_message(timeout=2) is not None
         assert await heard.get_message(timeout=0.05) is None
 
@@ -188,6 +189,6 @@ async def test_a_stop_that_meets_a_failure_of_the_link_still_ends(
             await asyncio.Event().wait()
 
     monkeypatch.setattr(RedisSignals, "_exchange", fails_when_it_is_cancelled)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         async with RedisSignals(Signals(), "redis://127.0.0.1:1/0").running():
             await begun.wait()

@@ -29,6 +29,7 @@ from contactd.tickets.model import Classification
 from contactd.tickets.service import TicketService
 from contactd.tickets.states import Action, State
 from tests.fakes.clock import FakeClock
+from tests.fakes.waiting import WITHIN_S
 
 AT = datetime(2026, 11, 20, 2, tzinfo=UTC)
 
@@ -374,7 +375,7 @@ async def test_the_service_indexes_what_is_filed_once_it_is_told(
     index = SearchIndex(database, clock, signals)
     async with index.running():
         await tickets.receive(mail("打印机卡纸", "x"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             while not await found(database, "打印"):
                 signals.raise_(Topic.BOARD)
                 await asyncio.sleep(0.02)

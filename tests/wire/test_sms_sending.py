@@ -35,7 +35,7 @@ from contactd.tickets.contact import Medium
 from contactd.tickets.service import TicketService
 from tests.fakes.clock import FakeClock
 from tests.fakes.sms import outgoing
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 
 
 @dataclass(slots=True, kw_only=True)
@@ -388,7 +388,7 @@ async def test_what_only_the_list_has_is_filed_and_counted_as_repaired(
     office.gateways["one"].list_ = texts
     ledger = Ledger(database, clock, "Asia/Shanghai")
     async with office.sending.running():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while (day := await ledger.stored(ledger.today(), "one", Medium.TEXT)) is None:
                 await asyncio.sleep(0.01)
     assert (day.outside, day.contacts, day.difference) == (2, 2, 0)

@@ -43,7 +43,7 @@ from tests.fakes.sms_smpp import (
     settings,
     smpp_provider,
 )
-from tests.fakes.waiting import until
+from tests.fakes.waiting import WITHIN_S, until
 
 WANG = "+8613800000001"
 # 135 UTF-16 units: three parts; the cuts at 67 and 134 are inside of emoji if one is not careful.
@@ -628,7 +628,7 @@ async def test_a_damaged_pdu_costs_itself_and_not_the_link(fake: Smsc, inbox: Fa
         for content, sequence in ((damaged, 77), (unknown, 78)):
             session.waiting[sequence] = asyncio.get_running_loop().create_future()
             session.writer.write(content)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WITHIN_S):
                 answer = await session.waiting[sequence]
             assert answer is not None
             assert answer.command == 0x8000_0000
@@ -656,7 +656,7 @@ async def test_an_smsc_that_asks_is_answered_and_one_that_leaves_is_come_back_to
             session = fake.sessions[-1]
             session.waiting[sequence] = asyncio.get_running_loop().create_future()
             session.write(command, sequence)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WITHIN_S):
                 answer = await session.waiting[sequence]
             assert answer is not None
             assert (answer.command, answer.status) == (command | 0x8000_0000, 0)

@@ -16,6 +16,7 @@ from contactd.mail.session import Reason
 from contactd.service import HealthState
 from tests.fakes.peers import PEERS, visit
 from tests.fakes.smtp import BODY, MAILBOX, Peer, Site, peer, reader, send_all, site, smtp_settings
+from tests.fakes.waiting import WITHIN_S
 
 PROMPT_S = 1.0  # in which another mail has its 250 meanwhile
 
@@ -87,7 +88,7 @@ async def test_connections_of_one_address_are_limited_and_others_come_in(tmp_pat
         assert desk.intake.counts.refused == {Reason.CROWDING: 1}
 
         await crowd.aclose()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while desk.intake.connections:
                 await asyncio.sleep(0)
         async with peer(desk.port) as client:
@@ -161,7 +162,7 @@ async def test_a_peer_that_does_not_read_its_replies_is_cut(tmp_path: Path) -> N
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(b"HELP " + b"x" * 1000 + b"\r\n")
         client.send(b"NOOP\r\n" * 50)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while desk.intake.connections:
                 await asyncio.sleep(0.05)
 
@@ -213,7 +214,7 @@ async def test_mails_beyond_the_room_there_is_are_deferred(tmp_path: Path) -> No
     async with site(tmp_path, max_in_flight_bytes=1 << 20) as desk, peer(desk.port) as hog:
         await hog.begin()
         hog.send(b"x" * ((1 << 20) - 100))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while desk.intake.in_flight < (1 << 20) - 100:
                 await asyncio.sleep(0)
         async with peer(desk.port) as client:
@@ -246,10 +247,10 @@ async def test_a_connection_that_breaks_gives_its_room_back(desk: Site) -> None:
     async with peer(desk.port) as client:
         await client.begin()
         client.send(b"x" * 100_000)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while desk.intake.in_flight < 100_000:
                 await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN_S):
         while desk.intake.connections:
             await asyncio.sleep(0)
     assert desk.intake.in_flight == 0
@@ -308,9 +309,9 @@ async def test_a_peer_that_misbehaves_is_cut_while_mail_flows(
         visiting = asyncio.create_task(visit(desk.port, PEERS[misbehaviour], prefix))
         await asyncio.sleep(0.02)
         assert await other_mail_flows(desk)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             await visiting
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while desk.intake.connections:
                 await asyncio.sleep(0.01)
         assert desk.intake.in_flight == 0
@@ -327,11 +328,11 @@ async def test_a_listener_process_that_dies_is_started_again_and_nobody_is_refus
     async with listener.running():
         [first] = listener.pids
         _kill(first)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             while listener.health()[0].state is not HealthState.DOWN:
                 await asyncio.sleep(0)
         assert "0 of 1 listener processes take mail" in listener.health()[0].detail
-        async with asyncio.timeout(10), peer(listener.port) as client:
+        async with asyncio.timeout(WITHIN_S), peer(listener.port) as client:
             assert (await client.mail()).startswith("250")
         assert listener.pids != [first]
         assert listener.health()[0].state is HealthState.UP
@@ -347,7 +348,7 @@ async def test_a_listener_process_ends_with_its_daemon(tmp_path: Path) -> None:
     pid = int(await asyncio.wait_for(daemon.stdout.readline(), 20))
     daemon.kill()
     await daemon.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while _is_alive(pid):
             await asyncio.sleep(0.05)
 

@@ -30,6 +30,7 @@ from tests.fakes.smtp import (
     site,
     smtp_settings,
 )
+from tests.fakes.waiting import WITHIN_S
 
 
 @pytest.fixture
@@ -645,7 +646,7 @@ async def test_the_service_takes_mail_in_two_processes_and_says_so(tmp_path: Pat
             assert (await client.mail()).startswith("250")
         await asyncio.wait_for(woken.wait(), 1)
         assert len(reader(tmp_path / "spool").poll()) == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             while listener.health()[0].figures.get("kept") != 1:
                 await asyncio.sleep(0.05)
     assert not listens(listener.port)

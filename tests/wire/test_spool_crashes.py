@@ -17,6 +17,7 @@ import pytest
 
 from contactd.mail.spool import Receipt
 from tests.fakes.smtp import peer, reader, site, smtp_settings
+from tests.fakes.waiting import WITHIN_S
 
 ROUNDS = 25
 CLIENTS = 12
@@ -101,7 +102,7 @@ async def test_what_was_acknowledged_is_there_once_after_kill_9_at_random(tmp_pa
         clients = [tasks.create_task(load.send_for_ever(number)) for number in range(CLIENTS)]
         for _ in range(ROUNDS):
             before = len(load.acknowledged)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WITHIN_S):
                 while len(load.acknowledged) < before + 20:
                     await asyncio.sleep(load.source.random() * 0.01)
             await asyncio.sleep(load.source.random() * 0.05)

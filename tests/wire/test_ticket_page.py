@@ -49,6 +49,7 @@ from tests.fakes.history import (
     page_of,
 )
 from tests.fakes.site import Site, running_site
+from tests.fakes.waiting import WITHIN_S
 
 HTML = {"Accept": "text/html", "Accept-Language": "zh"}
 TOKYO = "+81312345678"
@@ -291,7 +292,7 @@ async def test_the_page_of_hundreds_of_entries_is_there_within_seconds(reader: R
     ticket = await desk.call(CALLER)
     for n in range(300):
         await desk.tickets.updated(ticket, actor="engineer:wang", note=f"第 {n} 次")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WITHIN_S):
         html = await reader.page(ticket)
     assert "第 299 次" in html
 
@@ -414,7 +415,7 @@ async def test_an_open_status_page_keeps_its_links_when_it_changes(
             await stream.content.readuntil(b"event: tickets")
             reader.site.board.show(calls=(call(ticket="26112000018"),))
             reader.site.signals.raise_(Topic.BOARD)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WITHIN_S):
                 await stream.content.readuntil(f'href="{PATH}/26112000018"'.encode())
 
 

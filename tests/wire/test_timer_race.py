@@ -50,7 +50,7 @@ async def process(
         assert await running.stdout.readline() == b"ready\n"
         yield running
         running.stdin.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             assert await running.wait() == (-signal.SIGKILL if dies_after else 0)
     finally:
         if running.returncode is None:
