@@ -47,20 +47,20 @@ async def pixels(page: Page) -> dict[str, Any]:
 
 
 async def at_rest(page: Page) -> dict[str, Any]:
-    """Return the pixels once they have not changed for half a second."""
+    """Return the pixels, once there is a picture that has not changed for half a second."""
     while True:
         before = await pixels(page)
         await page.wait_for_timeout(500)
-        if before == await pixels(page):
+        if before["kinds"] > 1 and before == await pixels(page):
             return before
 
 
-async def worked(help_: Help, folder: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Help somebody; return the session and what the engineer saw first and last."""
+async def worked(help_: Help, folder: Path) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
+    """Help somebody; return the session, what the engineer saw first (thrice), and last."""
     typed = folder / "typed"
     await invite(help_)
     page = await help_.share()
-    first = await at_rest(page)
+    first = [await at_rest(page) for _ in range(3)]
     await help_.user.xterm(typed)
     await page.locator("#screen canvas").focus()
     for words in ("it prints again", "the queue is empty", "goodbye"):
@@ -102,14 +102,14 @@ async def go(page: Page, to: int) -> None:
     await expect(page.locator("#player")).to_have_attribute("data-at", shown)
 
 
-async def is_found(page: Page, wanted: dict[str, Any], times: list[int]) -> bool:
-    """Tell whether the recording shows exactly these pixels at one of these times."""
+async def all_shown(page: Page, times: list[int]) -> list[dict[str, Any]]:
+    """Return the pixels that the recording shows at these times."""
     await page.locator("#at").evaluate("at => { at.step = 1; }")
+    found = []
     for at in times:
         await go(page, at)
-        if await pixels(page) == wanted:
-            return True
-    return False
+        found.append(await pixels(page))
+    return found
 
 
 def kept(folder: Path) -> Path:
@@ -127,15 +127,16 @@ async def test_a_recording_shows_what_the_engineer_saw_forth_and_back(
     help_: Help, tmp_path: Path, chromium: Browser
 ) -> None:
     session, first, last = await worked(help_, tmp_path)
-    assert last["kinds"] > 1
-    assert first["sum"] != last["sum"]
+    assert last not in first
     page = await replayed(help_.bench, chromium, session)
     lasts = int(await page.locator("#player").get_attribute("data-lasts") or "0")
     with kept(tmp_path).open("rb") as file:
         times = sorted({each.at_ms for each in fbs.read(file)})
     # The user's own bar counts and blinks: which moment it was is not known, only that it was.
-    assert await is_found(page, last, times[::-1])
-    assert await is_found(page, first, times)
+    # On a machine that stands still a picture may seem at rest that is only half drawn.
+    shown = await all_shown(page, times)
+    assert last in shown, (last, shown)
+    assert sum(each in shown for each in first) >= 2, (first, shown)
     await go(page, lasts)
     end = await pixels(page)
     await go(page, 0)
