@@ -82,7 +82,7 @@ async def replayed(bench: Workbench, chromium: Browser, session: str) -> Page:
     """Open the recording as a supervisor, once it is kept."""
     path = f"/desk/remote/{session}/legs/1"
     page = await bench.page(chromium, "tan", path)
-    for _ in range(50):
+    for _ in range(150):
         if await page.locator("#play").count():
             break
         await page.wait_for_timeout(200)

@@ -110,7 +110,7 @@ async def test_from_the_link_to_the_cut(
 
     try:
         await eventually(has_all, within_s=30)
-    except AssertionError:
+    except TimeoutError:
         assert typed.read_bytes() == wanted
     user.press_hotkey()
     await expect(desk.locator("#what")).to_have_text("用户已停止协助。")

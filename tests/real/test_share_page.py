@@ -160,7 +160,7 @@ async def test_in_the_bare_browser_the_user_is_asked_by_name_chooses_and_only_th
         await page.get_by_role("button", name="不再共享").click()
         assert await engineer.closed() == 4001
         await expect(page.locator("#stands")).to_contain_text("远程协助已结束")
-        assert "end" in await page.evaluate("window.said")
+        await page.wait_for_function("window.said.includes('end')")
 
 
 @pytest.mark.parametrize("how", ["button", "escape"])

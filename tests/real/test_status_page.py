@@ -92,17 +92,17 @@ async def test_a_call_appears_ticks_and_goes_without_reload(chromium: Browser, s
         site.board.show(calls=(call(stage=CallStage.QUEUED, site="gz"),))
         site.signals.raise_(Topic.BOARD)
         row = page.locator("tr.call.queued")
-        await expect(row).to_be_visible(timeout=1000)
+        await expect(row).to_be_visible()
         await expect(row).to_contain_text("…5678")
         await expect(row).to_contain_text("广州珠江新城")
         clock = row.locator("time[data-since]")
-        await expect(clock).to_have_text("0:02", timeout=4000)
+        await expect(clock).to_have_text(re.compile("0:0[2-9]|0:[1-3]"))
         site.board.show(calls=(call(stage=CallStage.TALKING, engineer="王伟"),))
         site.signals.raise_(Topic.BOARD)
-        await expect(page.locator("tr.call.talking")).to_contain_text("王伟", timeout=1000)
+        await expect(page.locator("tr.call.talking")).to_contain_text("王伟")
         site.board.show(calls=())
         site.signals.raise_(Topic.BOARD)
-        await expect(page.locator("tr.call")).to_have_count(0, timeout=1000)
+        await expect(page.locator("tr.call")).to_have_count(0)
         assert await page.evaluate("window.sameDocument")
 
 
@@ -113,11 +113,11 @@ async def test_a_lost_stream_is_said_and_taken_up_again(chromium: Browser) -> No
         context = opened(chromium, first.url)
         page = await context.__aenter__()
         await expect(page.locator("#lost")).to_be_hidden()
-    await expect(page.locator("#lost")).to_be_visible(timeout=5000)
+    await expect(page.locator("#lost")).to_be_visible()
     await expect(page.locator("#lost")).to_contain_text("连接已断开")
     board.show(calls=(call(engineer="赵云鹏"),))
     async with running_site(board=board, port=port):
-        await expect(page.locator("#lost")).to_be_hidden(timeout=10_000)
+        await expect(page.locator("#lost")).to_be_hidden()
         await expect(page.locator("tr.call")).to_contain_text("赵云鹏")
         await context.__aexit__(None, None, None)
 
@@ -131,7 +131,7 @@ async def test_a_hostile_display_name_is_shown_as_text(chromium: Browser) -> Non
             await expect(page.locator("#calls")).to_be_visible()
             site.board.show(calls=(call(name=HOSTILE_NAME),))
             site.signals.raise_(Topic.BOARD)
-            await expect(page.locator("tr.call .who")).to_have_text(HOSTILE_NAME, timeout=2000)
+            await expect(page.locator("tr.call .who")).to_have_text(HOSTILE_NAME)
             await page.get_by_role("button", name="退出").click()
             await expect(page.locator("[name=password]")).to_be_visible()
 
@@ -282,10 +282,10 @@ async def test_another_version_is_taken_once(chromium: Browser) -> None:
             each["version"] = "another"
         async with running_site(board=board, port=port):
             body = page.locator("body")
-            await expect(body).to_have_attribute("data-version", "another", timeout=15_000)
+            await expect(body).to_have_attribute("data-version", "another")
             for each in drawn:  # a daemon beside it that is older, and one that is newer
                 each["version"] = "older"
-            await expect(body).to_have_attribute("data-version", "older", timeout=10_000)
+            await expect(body).to_have_attribute("data-version", "older")
             for each in drawn:
                 each["version"] = "another"
             await page.wait_for_timeout(6_000)
@@ -307,7 +307,7 @@ async def test_a_session_that_ends_leads_to_the_login(
         await log_in(page)
         await expect(page.locator("#risks")).to_be_visible()
         site.accounts.sessions.clear()
-        await expect(page.locator("[name=password]")).to_be_visible(timeout=15_000)
+        await expect(page.locator("[name=password]")).to_be_visible()
         assert "next=" in page.url
 
 

@@ -89,6 +89,7 @@ async def test_the_bars_are_drawn_although_nothing_inline_may_style_them(
 ) -> None:
     async with opened(chromium, f"{site.url}{PATH}/{ticket}") as page:
         await log_in(page)
+        await expect(page.locator("#clocks")).to_be_visible()
         shares = await page.evaluate(SHARES)
     assert [round(share, 2) for share in shares] == [0.83, 0.72, 0.38, 0.33, 0.05, 0.54]
 
