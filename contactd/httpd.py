@@ -52,6 +52,8 @@ COOKIES: Final = frozenset(
     {SESSION_COOKIE, SECURE_SESSION_COOKIE, PORTAL_COOKIE, SHARE_COOKIE, SECURE_SHARE_COOKIE}
 )
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# Peers can invent names of methods, which must not become labels.
+METHODS: Final = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
 HEAD_BYTES: Final = 8190  # a request line, and a header field; nginx and Apache take 8 KiB, too
 STALL_S: Final = 30.0  # an answer that the peer does not take for so long is given up
 DRAIN_S: Final = 5.0  # what a stop gives to requests in hand, unless told otherwise
@@ -692,20 +694,13 @@ def _route(request: web.Request) -> str:
 
 def _note(request: web.Request, status: int, seconds: float) -> None:
     route = _route(request)
-    HTTP_SECONDS.labels(method=_method(request), route=route, status=f"{status // 100}xx").observe(
-        seconds
-    )
+    method = request.method if request.method in METHODS else "other"
+    HTTP_SECONDS.labels(method, route, f"{status // 100}xx").observe(seconds)
     write = log.debug if route in QUIET_ROUTES and status < 400 else log.info
     write(
         "request.answered",
-        method=_method(request),
+        method=method,
         route=route,
         status=status,
         ms=round(seconds * 1000, 1),
     )
-
-
-def _method(request: web.Request) -> str:
-    """Return the method; peers can invent names, which must not become labels."""
-    known = {*SAFE_METHODS, "POST", "PUT", "PATCH", "DELETE"}
-    return request.method if request.method in known else "other"

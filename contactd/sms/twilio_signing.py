@@ -58,8 +58,7 @@ def verified(token: str, url: str, kind: str, body: bytes, signature: str) -> Ma
 def signature_of(token: str, url: str, pairs: Pairs) -> str:
     """Return the signature of a URL and a form; a value that a name has twice counts once."""
     signed = url + "".join(map("".join, sorted(set(pairs))))
-    digest = hmac.new(token.encode(), _bytes(signed), hashlib.sha1)
-    return base64.b64encode(digest.digest()).decode()
+    return base64.b64encode(hmac.digest(token.encode(), _bytes(signed), "sha1")).decode()
 
 
 def _verify(token: str, url: str, pairs: Pairs, signature: str) -> None:
