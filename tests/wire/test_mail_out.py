@@ -30,7 +30,6 @@ from tests.fakes.smart_host import (
     smart_host,
     stranger,
 )
-from tests.fakes.waiting import WITHIN_S
 
 SENDER = "desk@desk.example.cn"
 
@@ -207,7 +206,7 @@ async def test_a_smart_host_that_is_away_or_says_nothing_is_waited_for(clock: Fa
         pass  # its port is free again
     with pytest.raises(TemporaryFailure, match=f"smart host 127.0.0.1:{host.port}"):
         await mails(host.port, clock).send(notification())
-    async with stranger(b"") as port, asyncio.timeout(WITHIN_S):
+    async with stranger(b"") as port, asyncio.timeout(5):
         with pytest.raises(TemporaryFailure, match="no answer in time"):
             await mails(port, clock, timeout_s=0.2).send(notification())
 
@@ -218,7 +217,7 @@ async def test_a_smart_host_that_is_away_or_says_nothing_is_waited_for(clock: Fa
 async def test_a_peer_that_is_no_smart_host_is_a_fault_for_now(
     clock: FakeClock, said: bytes
 ) -> None:
-    async with stranger(said) as port, asyncio.timeout(WITHIN_S):
+    async with stranger(said) as port, asyncio.timeout(5):
         with pytest.raises(TemporaryFailure) as caught:
             await mails(port, clock, timeout_s=0.5).send(notification())
     assert len(str(caught.value)) < 300

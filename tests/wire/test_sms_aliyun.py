@@ -31,7 +31,6 @@ from tests.fakes.sms_aliyun import (
     aliyun_provider,
     settings,
 )
-from tests.fakes.waiting import WITHIN_S
 
 ETC = Path(__file__).parents[2] / "etc"
 UP = {
@@ -155,7 +154,7 @@ async def test_silence_ends_within_the_deadline_and_says_nothing(
     aliyun: AliyunProvider, fault: Fault
 ) -> None:
     aliyun.fail(fault)
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(3):
         with pytest.raises(SendUnknown):
             await aliyun.gateway.submit(outgoing())
     assert len(aliyun.asked) == 1

@@ -292,7 +292,7 @@ async def test_the_page_of_hundreds_of_entries_is_there_within_seconds(reader: R
     ticket = await desk.call(CALLER)
     for n in range(300):
         await desk.tickets.updated(ticket, actor="engineer:wang", note=f"第 {n} 次")
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(5):
         html = await reader.page(ticket)
     assert "第 299 次" in html
 
