@@ -39,21 +39,22 @@ REVISION: Final = "0012"
 
 # Whoever files contacts or changes tickets holds this lock, in any process (PostgreSQL).
 FILING_LOCK: Final = 400_800_1234
+# Whoever changes the tables holds this one.
+MIGRATION_LOCK: Final = 400_800_1235
 _TAKE_FILING_LOCK: Final = text(f"SELECT pg_advisory_xact_lock({FILING_LOCK})")
 
 BUSY_TIMEOUT_S: Final = 5.0  # SQLite: how long to wait for another process's transaction
+MIGRATION_WAIT_S: Final = 60.0  # how long to wait for another process that makes the tables
 WRITE_WAIT_S: Final = 10.0  # SQLite: how long to wait for this process's other transactions
 WAY_S: Final = 0.015  # SQLite: between what comes in and its transaction; a mail is read meanwhile
 STORM: Final = 100  # mails and texts …
 STORM_S: Final = 0.5  # … within this time
-# SQLite: what is in the WAL is copied into the database by somebody whom nobody waits for. Left to
-# itself SQLite does it in the commit that fills 1,000 pages, which then takes ten times as long.
-CHECKPOINT_S: Final = 1.0
-CHECKPOINT_PAGES: Final = 10_000  # 40 MB: then a commit does it after all
+CHECKPOINT_S: Final = 1.0  # SQLite: between two copies of what is in the WAL into the database
 CONNECT_TIMEOUT_S: Final = 3.0
 # PostgreSQL ends a statement itself; one that hears nothing from it any more is given up later.
 STATEMENT_TIMEOUT_S: Final = 8.0
 COMMAND_TIMEOUT_S: Final = 10.0
+LOCK_TIMEOUT_S: Final = 5.0
 HANGS_AFTER_S: Final = 5.0  # a transaction that writes takes milliseconds
 # Whatever pages and programs ask for, the hotline has connections of its own.
 HOTLINE_POOL: Final = 8  # PostgreSQL: connections that write, and what a dialplan asks
@@ -146,6 +147,7 @@ class Database:
         self._clock = clock or SystemClock()
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._engines: _Engines | None = None
+        self._made: list[sqlite.CrossingConnection] = []
         # SQLite has one writer; waiting here is fair and costs no busy loop. Whoever does not serve
         # somebody who waits queues elsewhere, so that only one of them is ever in the way.
         self._write_lock = asyncio.Lock()
@@ -169,12 +171,14 @@ class Database:
             TemporaryFailure: it cannot be reached.
             ConfigurationError: its tables are not those of this program.
         """
-        self._engines = _engines(self._url)
+        self._engines = _engines(self._url, self._made)
         try:
             found = await self.revision()
             if self._is_sqlite:
                 path = Path(str(self._url.database))
-                self._checkpointer = await sqlite.connect(path, busy_timeout_s=BUSY_TIMEOUT_S)
+                self._checkpointer = await sqlite.connect(
+                    path, self._made, busy_timeout_s=BUSY_TIMEOUT_S
+                )
         except BaseException:
             await self.close()
             raise
@@ -192,6 +196,7 @@ class Database:
         checkpointer, self._checkpointer = self._checkpointer, None
         if checkpointer is not None:
             await checkpointer.close()
+        await sqlite.end(self._made)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -382,12 +387,12 @@ async def _close(connection: AsyncConnection) -> None:
     await asyncio.shield(connection.close())
 
 
-def _engines(url: URL) -> _Engines:
+def _engines(url: URL, made: list[sqlite.CrossingConnection]) -> _Engines:
     if url.get_backend_name() == "sqlite":
         return _Engines(
-            writer=_sqlite(url, begin="BEGIN IMMEDIATE", size=1),
-            reader=_sqlite(url, begin="BEGIN", size=HOTLINE_READERS),
-            pages=_sqlite(url, begin="BEGIN", size=PAGE_READERS),
+            writer=_sqlite(url, made, begin="BEGIN IMMEDIATE", size=1),
+            reader=_sqlite(url, made, begin="BEGIN", size=HOTLINE_READERS),
+            pages=_sqlite(url, made, begin="BEGIN", size=PAGE_READERS),
         )
     # Readers see one state of the database, as SQLite's do.
     reads: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -407,7 +412,7 @@ def _postgresql(url: URL, *, size: int, is_bounded: bool = True) -> AsyncEngine:
         "jit": "off",  # our statements are small: compiling them costs more than running them
         # A frozen process must not keep the others waiting for ever.
         "idle_in_transaction_session_timeout": "10s",
-        "lock_timeout": "5s",
+        "lock_timeout": f"{LOCK_TIMEOUT_S:.0f}s",
         "statement_timeout": f"{STATEMENT_TIMEOUT_S if is_bounded else 0:.0f}s",
     }
     engine = create_async_engine(
@@ -443,7 +448,15 @@ def _postgresql(url: URL, *, size: int, is_bounded: bool = True) -> AsyncEngine:
     return engine
 
 
-def _sqlite(url: URL, *, begin: str, size: int) -> AsyncEngine:
+def _sqlite(
+    url: URL,
+    made: list[sqlite.CrossingConnection],
+    *,
+    begin: str,
+    size: int,
+    busy_timeout_s: float | None = None,
+) -> AsyncEngine:
+    wait_s = BUSY_TIMEOUT_S if busy_timeout_s is None else busy_timeout_s
     path = Path(str(url.database))
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(
@@ -453,23 +466,10 @@ def _sqlite(url: URL, *, begin: str, size: int) -> AsyncEngine:
         pool_timeout=BUSY_TIMEOUT_S,
         hide_parameters=True,
         pool_reset_on_return=None,  # closing has undone what was open: no need to do it twice
-        async_creator=partial(sqlite.connect, path, busy_timeout_s=BUSY_TIMEOUT_S),
+        async_creator=partial(
+            sqlite.connect, path, made, busy_timeout_s=wait_s, reads_only=begin == "BEGIN"
+        ),
     )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",  # fsync at each commit: what is acknowledged is on the disk
-            "foreign_keys = ON",
-            "cache_size = -8000",  # KiB
-            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        if begin == "BEGIN":
-            cursor.execute("PRAGMA query_only = ON")
-        cursor.close()
 
     # Python's own way begins only before the first write, with a plain BEGIN: two transactions that
     # have read and now both want to write would fail instead of waiting for each other.
@@ -509,8 +509,11 @@ async def upgrade(url: str) -> None:
         TemporaryFailure: the database cannot be reached.
     """
     target = driver_url(url)
+    made: list[sqlite.CrossingConnection] = []
     if target.get_backend_name() == "sqlite":
-        engine = _sqlite(target, begin="BEGIN IMMEDIATE", size=1)
+        engine = _sqlite(
+            target, made, begin="BEGIN IMMEDIATE", size=1, busy_timeout_s=MIGRATION_WAIT_S
+        )
     else:
         engine = _postgresql(target, size=1, is_bounded=False)  # tables may be large
     try:
@@ -523,9 +526,23 @@ async def upgrade(url: str) -> None:
             async with engine.begin() as connection:
                 # SQLite's BEGIN crosses with the first statement: who migrates is alone from here.
                 await connection.execute(text("SELECT 1"))
+                if engine.dialect.name == "postgresql":
+                    await _take_migration_lock(connection)
                 await connection.run_sync(run)
     finally:
         await engine.dispose()
+        await sqlite.end(made)
+
+
+async def _take_migration_lock(connection: AsyncConnection) -> None:
+    """Be the only one who migrates; who comes second finds nothing left to do (PostgreSQL)."""
+    # For this lock alone: whoever waits to change a table keeps everybody else from it meanwhile.
+    for step in (
+        f"SET LOCAL lock_timeout = '{MIGRATION_WAIT_S:.0f}s'",
+        f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})",
+        f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S:.0f}s'",
+    ):
+        await connection.execute(text(step))
 
 
 def migrate(url: str) -> None:

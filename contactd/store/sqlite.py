@@ -5,7 +5,10 @@ loop. Its cursors cross over four times a statement (open, execute, fetch, close
 more than SQLite itself takes for a whole ticket. Ours cross once.
 """
 
+import asyncio
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,18 @@ from sqlalchemy.engine import ExecutionContext
 # For `execution_options`: a statement without rows whose failure may show at the next one, or at
 # the commit. Other databases ignore it.
 SOON: Final = MappingProxyType({"contactd_soon": True})
+
+# SQLite: what is in the WAL is copied into the database by somebody whom nobody waits for. Left to
+# itself SQLite does it in the commit that fills 1,000 pages, which then takes ten times as long.
+CHECKPOINT_PAGES: Final = 10_000  # 40 MB: then a commit does it after all
+_PRAGMAS: Final = (
+    "synchronous = FULL",  # fsync at each commit: what is acknowledged is on the disk
+    "foreign_keys = ON",
+    "cache_size = -8000",  # KiB
+    f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+)
+_LOOK_AGAIN_S: Final = 0.01
+_END_S: Final = 5.0
 
 _Step = Callable[[sqlite3.Connection], None]
 
@@ -117,17 +132,74 @@ def run_and_commit(connection: sqlite3.Connection, steps: Sequence[_Step]) -> No
         raise
 
 
-async def connect(path: Path, *, busy_timeout_s: float) -> CrossingConnection:
-    """Open a connection that leaves the beginning of transactions to its user."""
+def opened(path: Path, *, busy_timeout_s: float, reads_only: bool = False) -> sqlite3.Connection:
+    """Open a connection that leaves the beginning of transactions to its user; blocks.
 
-    def connector() -> sqlite3.Connection:
-        return sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+    Raises:
+        sqlite3.OperationalError: another process holds the database for longer than it may take.
+    """
+    connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+    try:
+        _write_ahead(connection, until=time.monotonic() + busy_timeout_s)
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA query_only = {reads_only:d}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
-    connection = CrossingConnection(connector)
+
+def _write_ahead(connection: sqlite3.Connection, *, until: float) -> None:
+    """Turn to WAL, which a new database is not.
+
+    SQLite asks its busy handler about everything but this: of two processes that open a new
+    database at once, one would fail.
+    """
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+
+
+async def connect(
+    path: Path,
+    made: list[CrossingConnection],
+    *,
+    busy_timeout_s: float,
+    reads_only: bool = False,
+) -> CrossingConnection:
+    """Open a connection, as `opened` does, in a thread of its own; `made` gets it for `end`."""
+    connection = CrossingConnection(
+        partial(opened, path, busy_timeout_s=busy_timeout_s, reads_only=reads_only)
+    )
     # Python waits for other threads at its end; a connection that was not closed must not hang it.
     connection._thread.daemon = True
+    made[:] = [*(each for each in made if each._thread.is_alive()), connection]
     _ = await connection
     return connection
+
+
+async def end(made: Sequence[CrossingConnection]) -> None:
+    """Close what nobody closed, and wait for the threads of all, up to `_END_S`.
+
+    Whoever is cancelled while a connection opens or a statement runs leaves the thread behind: it
+    would tell an event loop that is closed.
+    """
+    for each in made:
+        each.stop()
+    await asyncio.to_thread(_join, [each._thread for each in made])
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    until = time.monotonic() + _END_S
+    for each in threads:  # a disk that stands still: they hinder nobody
+        each.join(max(0.0, until - time.monotonic()))
 
 
 def watch_for_soon(engine: Engine) -> None:

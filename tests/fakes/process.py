@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -66,13 +67,10 @@ class Machine:
         self._process = Process()
         self._open: list[_Connection] = []
         with mock.patch.object(sqlite, "connect", self._connect):
-            self._engines = engine._engines(engine.driver_url(f"sqlite:///{path}"))
+            self._engines = engine._engines(engine.driver_url(f"sqlite:///{path}"), [])
 
-    async def _connect(self, path: Path, *, busy_timeout_s: float) -> "_Connection":
-        def connector() -> sqlite3.Connection:
-            return sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
-
-        made = _Connection(connector, self._process)
+    async def _connect(self, path: Path, _made: list[Any], **options: Any) -> "_Connection":
+        made = _Connection(partial(sqlite.opened, path, **options), self._process)
         self._open.append(made)
         return await made
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -267,6 +268,32 @@ async def test_a_locked_sqlite_is_a_temporary_failure(
         other.execute("ROLLBACK")
         assert (await tickets.receive(call(1))).new_contact
     other.close()
+
+
+async def test_a_database_that_is_closed_in_the_middle_of_a_statement_leaves_no_thread(
+    sqlite_url: str,
+) -> None:
+    """It would tell an event loop that is closed."""
+    before = set(threading.enumerate())
+    database = Database(sqlite_url)
+    await database.open()
+    asks = asyncio.create_task(_asks_for_long(database))
+    await asyncio.sleep(0.1)
+    asks.cancel()
+    await asyncio.wait([asks])
+    await database.close()
+    left = {each.name for each in set(threading.enumerate()) - before}
+    assert [name for name in left if "connection_worker" in name] == []
+
+
+async def _asks_for_long(database: Database) -> None:
+    async with database.reading() as connection:
+        await connection.execute(
+            text(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000000)"
+                " SELECT count(*) FROM n"
+            )
+        )
 
 
 async def test_a_closed_database_is_a_temporary_failure(

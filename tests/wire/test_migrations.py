@@ -1,9 +1,14 @@
 """Alembic's revisions make exactly the tables of `schema`, on both databases."""
 
 import asyncio
+import gc
 import json
+import sqlite3
+import threading
+import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,12 +21,14 @@ from sqlalchemy.engine.interfaces import ReflectedIndex
 from contactd.errors import ConfigurationError, TemporaryFailure
 from contactd.routing.deskfile import parse
 from contactd.routing.oncall import on_duty
-from contactd.store import duty, engine
+from contactd.store import duty, engine, sqlite
 from contactd.store.engine import Database, driver_url, migrate, upgrade
+from contactd.store.migrations import run as runner
 from contactd.store.migrations.run import head, run
 from contactd.store.schema import Instant, metadata
 from tests.fakes.clock import FakeClock
 from tests.fakes.postgres import PostgresServer
+from tests.fakes.waiting import WITHIN_S
 
 
 @pytest.fixture
@@ -70,7 +77,7 @@ def is_compared(_thing: object, name: str | None, *_more: object) -> bool:
 async def test_the_revisions_and_the_schema_make_the_same_database(
     database: Database, empty_url: str
 ) -> None:
-    engines = engine._engines(driver_url(empty_url))
+    engines = engine._engines(driver_url(empty_url), [])
     async with engines.writer.begin() as connection:
         await connection.run_sync(metadata.create_all)
         by_schema = await connection.run_sync(described)
@@ -179,7 +186,7 @@ async def test_the_rota_of_before_is_what_its_desk_file_would_be_now(
     empty_url: str, clock: FakeClock
 ) -> None:
     """So that somebody is on duty after the upgrade, and the next load finds nothing new."""
-    engines = engine._engines(driver_url(empty_url))
+    engines = engine._engines(driver_url(empty_url), [])
     async with engines.writer.begin() as connection:
         await connection.run_sync(run, "0001")
         await connection.execute(
@@ -215,6 +222,53 @@ async def test_two_processes_may_migrate_at_once(empty_url: str) -> None:
         pass
 
 
+async def test_a_new_sqlite_may_be_opened_while_another_process_writes_the_first_thing(
+    tmp_path: Path,
+) -> None:
+    """Turning to WAL is what SQLite lets nobody wait for."""
+    path = tmp_path / "new.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as first:
+        first.execute("BEGIN IMMEDIATE")
+        second = asyncio.create_task(sqlite.connect(path, [], busy_timeout_s=WITHIN_S))
+        done, _ = await asyncio.wait([second], timeout=0.3)
+        assert not done
+        first.execute("ROLLBACK")
+        await (await second).close()
+
+
+async def test_a_sqlite_that_stays_locked_is_given_up_and_nothing_is_left_open(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "new.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as first:
+        first.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            _ = await sqlite.connect(path, [], busy_timeout_s=0.1)
+        first.execute("ROLLBACK")
+    gc.collect()  # a connection that nobody closed is told here, which is an error in a test
+
+
+async def test_who_migrates_waits_for_another_who_takes_longer_than_a_transaction(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT_S", 1.0)
+    is_migrating = threading.Event()
+
+    def slowly(connection: Connection) -> None:
+        is_migrating.set()
+        time.sleep(2.0)
+        run(connection)
+
+    monkeypatch.setattr(runner, "run", slowly)
+    first = asyncio.create_task(asyncio.to_thread(migrate, empty_url))
+    await asyncio.to_thread(is_migrating.wait, WITHIN_S)
+    await asyncio.to_thread(migrate, empty_url)
+    await first
+    async with Database(empty_url).running():
+        pass
+
+
 async def test_a_database_without_tables_is_a_configuration_error(empty_url: str) -> None:
     database = Database(empty_url)
     with pytest.raises(ConfigurationError, match="contactd migrate"):
@@ -227,8 +281,6 @@ async def test_a_database_without_tables_is_a_configuration_error(empty_url: str
 async def test_a_revision_that_fails_leaves_nothing_behind(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from contactd.store.migrations import run as runner
-
     def fails_at_the_end(connection: Connection) -> None:
         runner_run(connection)
         raise ConnectionError("the power failed")

@@ -5,10 +5,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
-
-# Two processes that start at once: the second waits, and finds nothing left to do.
-_MIGRATION_LOCK = 400_800_1235
+from sqlalchemy import Connection
 
 
 def configuration() -> Config:
@@ -25,8 +22,6 @@ def head() -> str | None:
 
 
 def run(connection: Connection, revision: str = "head") -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
     config = configuration()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
