@@ -1,11 +1,12 @@
 """Texts in headless Chromium: the page of them, and writing one with a preview that follows."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from contactd.routing.notify import Reason, SendState
 from contactd.store.engine import Database
@@ -102,6 +103,31 @@ async def test_the_preview_follows_what_is_written_and_the_text_is_sent_once(
     ((number, actor, words),) = reader.writing.written.values()
     assert (number, actor) == (ticket, "user:li")
     assert words.startswith("配件明天到，请在办公室等候")
+
+
+async def test_words_written_before_the_scripts_came_or_kept_by_the_browser_have_a_preview(
+    chromium: Browser, reader: Reader, ticket: str
+) -> None:
+    scripts_come = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await scripts_come.wait()
+        await route.continue_()
+
+    async with opened(chromium, f"{reader.site.url}/login") as page:
+        await log_in(page)
+        await expect(page.locator("main")).to_be_visible()
+        await page.route("**/vendor/htmx.js*", late)
+        await page.goto(f"{reader.site.url}{TICKETS}/{ticket}", wait_until="commit")
+        await page.locator("#words").fill("配件明天到")
+        assert await page.locator(".bubble").count() == 0
+        scripts_come.set()
+        await expect(page.locator(".bubble")).to_contain_text("配件明天到")
+        await page.locator("#words").press_sequentially("，请等候")
+        await expect(page.locator(".bubble")).to_contain_text("配件明天到，请等候")
+        await page.reload()
+        await expect(page.locator("#words")).to_have_value("配件明天到，请等候")
+        await expect(page.locator(".bubble")).to_contain_text("配件明天到，请等候")
 
 
 async def test_without_scripts_there_is_a_step_before_it_is_sent(

@@ -215,8 +215,10 @@ async def test_a_dispatch_is_carried_out_on_a_telephone(
     await desk.when(desk.tickets.dispatch(ticket, "huang", actor="user:x"))
     async with opened(chromium, f"{site.url}{PATH}/{ticket}", width=360, height=780) as page:
         await log_in(page)
-        for step in ("接受派单", "已出发"):
+        for step, state in (("接受派单", "accepted"), ("已出发", "on_way")):
             await page.locator("#visits").get_by_role("button", name=step).click()
+            # `#done` says the same of both: what is drawn tells that it is this one's answer.
+            await expect(page.locator(f"#visits .dispatch-{state}")).to_be_visible()
             await expect(page.locator("#done")).to_contain_text("已完成")
             await desk.drain()
         await page.locator("#visits input[name=code]").fill(code(desk))

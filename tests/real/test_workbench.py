@@ -119,10 +119,11 @@ async def test_an_engineer_is_sent_and_does_it_all_on_a_telephone(
     phone = await here.page(chromium, "wang", f"/desk/tickets/{number}", width=360)
     visits = phone.locator("#visits")
     assert await phone.evaluate("document.documentElement.scrollWidth") == 360
-    for step in ("accept", "set_out"):
+    for step, state in (("accept", "accepted"), ("set_out", "on_way")):
         # Asked within the page: what arrives live may put a new button in the place of the old one.
         await phone.wait_for_function(A_THUMB_FINDS_IT, arg=f"#visits button[value={step}]")
         await visits.locator(f"button[value={step}]").click()
+        await expect(visits.locator(f".dispatch-{state}")).to_be_visible()
     code = await code_of(here)
     await visits.locator("input[name=code]").fill(code)
     await visits.locator("button[value=arrive]").click()

@@ -126,6 +126,8 @@
     for (const area of root.querySelectorAll("textarea[data-keep]")) {
       const words = stored(sessionStorage, keepAs(area));
       if (words && !area.value) area.value = words;
+      // Put back, or written before the scripts came: nothing has drawn yet what follows from it.
+      if (area.value !== area.defaultValue) area.dispatchEvent(new Event("words-put-back"));
     }
   }
   document.addEventListener("input", (event) => {
@@ -419,7 +421,7 @@
   document.addEventListener("htmx:afterSettle", (event) => putBack(event.detail.elt ?? document));
 
   dropSent();
-  putBack(document);
+  document.addEventListener("DOMContentLoaded", () => putBack(document)); // after htmx, which hears of it
   open();
   look();
 })();
