@@ -53,6 +53,7 @@ class ShareBroker:
         self.heard.append(words)
         self.heard_at.append(time.monotonic())
         if words["type"] == "hello":
+            self.shown.clear()  # before its user answers: `shake` must not see the last helper's
             await self.tell(
                 "welcome", session=1, ticket="2611220017", service="南方服务台", language="zh",
                 resume="another key", hotkey="ctrl+alt+q", recorded=True,
