@@ -28,7 +28,7 @@ check: ## format, lint, types, layers (seconds)
 	@bash -n scripts/*.sh .ci/run
 
 test: setup check ## everything, with the real Asterisk, Chromium, PostgreSQL and Redis
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
+	@scripts/test.sh $(WORKERS)
 
 test-quick: ## without the real Asterisk and the browser
 	@$(PY) -m pytest -q -n $(WORKERS) tests/unit tests/wire tests/stories
