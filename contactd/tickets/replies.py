@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from contactd.tickets.numbers import CODE_DIGITS, LONGEST, is_valid
@@ -116,6 +117,7 @@ def bare(text: str, sender: Sender) -> Reply | None:
     return Reply(verb=verb, ticket="", code=code, mark=_mark(found[1], sender))
 
 
+@lru_cache(maxsize=1)  # each text is read as either sender's, with a number and without
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text[: _LONGEST_TEXT + 1]).casefold()
 
