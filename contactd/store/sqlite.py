@@ -153,8 +153,8 @@ def opened(path: Path, *, busy_timeout_s: float, reads_only: bool = False) -> sq
 def _write_ahead(connection: sqlite3.Connection, *, until: float) -> None:
     """Turn to WAL, which a new database is not.
 
-    SQLite asks its busy handler about everything but this: of two processes that open a new
-    database at once, one would fail.
+    While another process has begun to write, SQLite refuses this at once instead of waiting for its
+    busy time-out (measured: 3.40): of two that open a new database together, one would fail.
     """
     while True:
         try:
