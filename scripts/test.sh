@@ -13,12 +13,15 @@ code=0
 rm -f "$failed"
 "${pytest[@]}" -n "$1" --dist loadfile --no-loadscope-reorder tests || code=$?
 [ "$code" -eq 1 ] && [ -s "$failed" ] || exit "$code" # 1: tests failed; else it is not about tests
-names=$(.venv/bin/python -c 'import json, sys; print(*json.load(open(sys.argv[1])), sep="\n")' "$failed")
-count=$(wc -l <<<"$names")
+mapfile -t names < <(.venv/bin/python -c \
+  'import json, sys; print(*json.load(open(sys.argv[1])), sep="\n")' "$failed")
+count=${#names[@]}
 if [ "$count" -gt "$most" ]; then
   echo "test: $count failed, more than the $most that are tried again" >&2
   exit 1
 fi
 echo "test: $count failed beside others; once more, alone" >&2
-"${pytest[@]}" --last-failed --last-failed-no-failures none tests
-printf 'test: UNSTEADY, failed beside others and passed alone; find out why:\n%s\n' "$names" >&2
+# By name: of what is no test (a worker that broke off) there is none, which is a failure, too.
+"${pytest[@]}" "${names[@]}"
+printf 'test: UNSTEADY, failed beside others and passed alone; find out why:\n' >&2
+printf '%s\n' "${names[@]}" >&2

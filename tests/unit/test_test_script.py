@@ -33,12 +33,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(project: Path, **fails: int) -> subprocess.CompletedProcess[str]:
+def run(project: Path, *, workers: int = 0, **fails: int) -> subprocess.CompletedProcess[str]:
     for name, times in fails.items():
         (project / name.replace("_", "-")).write_text(str(times))
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     return subprocess.run(
-        [project / "scripts/test.sh", "0"], capture_output=True, text=True, env=env, check=False
+        [project / "scripts/test.sh", str(workers)],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
     )
 
 
@@ -70,3 +74,11 @@ def test_more_than_a_few_that_fail_are_not_tried_again(project: Path) -> None:
 def test_what_cannot_be_read_is_a_failure(project: Path) -> None:
     (project / "tests/test_broken.py").write_text("import nothing_of_that_name")
     assert run(project).returncode != 0
+
+
+def test_workers_that_collect_different_tests_are_a_failure(project: Path) -> None:
+    story = (
+        "import os, pytest\n@pytest.mark.parametrize('who', [os.getpid()])\ndef test_me(who): ..."
+    )
+    (project / "tests/test_different.py").write_text(story)
+    assert run(project, workers=2).returncode != 0
