@@ -192,6 +192,10 @@ def merge(known: Contact, told: Contact) -> Contact:
 
     The PBX's records (replay) replace what was seen live, live replaces earlier live, and nothing
     that is not final replaces final facts. `source` stays: it says who brought the contact.
+
+    Records that are read again, after a restart, may lack a call's first rows: two threads of the
+    PBX write the starts of two calls in either order. So a call does not begin later than the
+    records said before.
     """
     if known.mail is not None:  # a mail is what it was
         return known
@@ -199,9 +203,10 @@ def merge(known: Contact, told: Contact) -> Contact:
     if settled and not (told.call is not None and told.call.final):
         return known
     is_record = told.source is Source.REPLAY
+    began = min(known.received_at, told.received_at) if settled else told.received_at
     return replace(
         known,
-        received_at=told.received_at if is_record else known.received_at,
+        received_at=began if is_record else known.received_at,
         from_value=_newer(known.from_value, told.from_value, is_record),
         from_name=_newer(known.from_name, told.from_name, is_record),
         to_value=_newer(known.to_value, told.to_value, is_record),
