@@ -29,6 +29,7 @@ from contactd.routing.notify import (
     Reason,
     SendState,
 )
+from contactd.store.rows import Rows
 from contactd.store.schema import (
     addresses,
     attachments,
@@ -231,7 +232,7 @@ _NEXT_SEQUENCE: Final = text(
     " ON CONFLICT (day) DO UPDATE SET last = sequences.last + excluded.last RETURNING last"
 )
 _ADD_TICKETS: Final = insert(tickets).returning(tickets.c.number, tickets.c.id)
-_SAVE_TICKET: Final = (
+_SAVE_TICKET: Final = Rows(
     update(tickets)
     .where(tickets.c.id == bindparam("ticket"))
     .values(
@@ -263,7 +264,7 @@ _SAVE_TICKET: Final = (
     )
     .execution_options(**SOON)
 )
-_APPEND: Final = insert(journal).execution_options(**SOON)
+_APPEND: Final = Rows(insert(journal).execution_options(**SOON))
 # Of clocks that run; who is sent to the site accepts or declines between ourselves (C3).
 _NEXT_PROMISE: Final = (
     select(clocks.c.metric, clocks.c.due_at, clocks.c.breached_at)
@@ -555,7 +556,7 @@ class SqlTickets:
             {"ticket": ticket.id, **{f"new_{name}": value for name, value in row.items()}}
             for ticket, row in zip(tickets, await self._rows(tickets), strict=True)
         ]
-        await self._connection.execute(_SAVE_TICKET, rows)
+        await _SAVE_TICKET.execute(self._connection, rows)
 
     async def append(self, entries: Sequence[tuple[int, Entry]]) -> None:
         rows = [
@@ -572,7 +573,7 @@ class SqlTickets:
             }
             for ticket_id, entry in entries
         ]
-        await self._connection.execute(_APPEND, rows)
+        await _APPEND.execute(self._connection, rows)
 
     async def journal(self, ticket: Ticket) -> list[Entry]:
         rows = await self._connection.execute(_JOURNAL, {"ticket": ticket.id})

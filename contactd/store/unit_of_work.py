@@ -19,12 +19,13 @@ from contactd.store.repositories import (
     SqlTickets,
 )
 from contactd.store.routing import SqlRouting
+from contactd.store.rows import Rows
 from contactd.store.schema import Instant, acts, once, outbox
 from contactd.store.sqlite import SOON
 from contactd.tickets.contact import Cursor
 from contactd.tickets.events import Due, Event
 
-_ADD_EVENTS: Final = insert(outbox).execution_options(**SOON)
+_ADD_EVENTS: Final = Rows(insert(outbox).execution_options(**SOON))
 _ADD_UNIQUE_EVENTS: Final = {
     name: dialect.insert(outbox)
     .on_conflict_do_nothing(index_elements=["dedup_key"])
@@ -109,7 +110,7 @@ class SqlUnitOfWork:
 
     async def commit(self) -> None:
         if self._events:
-            await self.connection.execute(_ADD_EVENTS, self._events)
+            await _ADD_EVENTS.execute(self.connection, self._events)
         if self._unique_events:
             statement = _ADD_UNIQUE_EVENTS[self.connection.dialect.name]
             await self.connection.execute(statement, self._unique_events)

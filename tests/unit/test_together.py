@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from contactd.errors import TemporaryFailure
-from contactd.tickets.together import CROWD, ENOUGH, Together
+from contactd.tickets.together import CROWD, ENOUGH, TURNS, Together
 from tests.fakes.waiting import WITHIN_S
 
 
@@ -79,6 +79,36 @@ async def test_two_requests_of_one_key_do_not_share_a_go() -> None:
         server.allow()
     assert [task.result() for task in asked] == [2, 14, 214, 4]
     assert not [go for go in server.goes if {7, 107} <= set(go)]
+
+
+async def test_who_is_answered_waits_for_no_go_of_others() -> None:
+    server = Server()
+    served = together(server)
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(served.ask(number)) for number in (1, 7, 107, 2)]
+        await turns()
+        server.allow(2)
+        await turns()
+        assert server.goes == [[1], [7, 2], [107]]
+        assert [task.done() for task in asked] == [True, True, False, True]
+        server.allow()
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_whoever_is_cancelled_as_its_turn_comes_hands_it_on(steps: int) -> None:
+    server = Server()
+    served = together(server, most=1)
+    asked = [asyncio.create_task(served.ask(number)) for number in range(4)]
+    await turns()
+    server.allow(1)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    asked[1].cancel()
+    await turns()
+    server.allow()
+    async with asyncio.timeout(WITHIN_S):
+        found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [found[0], *found[2:]] == [0, 4, 6]
 
 
 async def test_a_bug_in_one_request_is_its_own() -> None:
@@ -173,3 +203,57 @@ async def test_the_next_of_a_crowd_wait_for_enough_again(monkeypatch: pytest.Mon
     await turns()
     assert server.goes == [[0], [*range(1, 1 + CROWD)]]
     late.cancel()
+
+
+async def test_a_crowd_lets_in_whoever_is_on_the_way() -> None:
+    server = Server()
+    server.allow()
+    served = together(server)
+
+    async def comes(number: int, after: int) -> None:
+        for _ in range(after):
+            await asyncio.sleep(0)
+        await served.ask(number)
+
+    for number in range(CROWD - 1):
+        await served.ask(number)
+    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+        for number in range(50, 50 + ENOUGH):
+            tasks.create_task(comes(number, 0))
+        for number in range(4):  # each as late as it may be
+            tasks.create_task(comes(70 + number, (number + 1) * (TURNS - 1)))
+        tasks.create_task(comes(90, 10 * TURNS))
+    assert server.goes[CROWD - 1 :] == [[*range(50, 50 + ENOUGH), 70, 71, 72, 73], [90]]
+
+
+async def test_a_crowd_that_keeps_coming_is_let_in_up_to_the_most() -> None:
+    server = Server()
+    server.allow()
+    served = together(server, most=ENOUGH + 2)
+    for number in range(CROWD - 1):
+        await served.ask(number)
+    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+        for number in range(50, 50 + ENOUGH):
+            tasks.create_task(served.ask(number))
+        while len(server.goes) < CROWD:
+            tasks.create_task(served.ask(50 + ENOUGH + len(asyncio.all_tasks())))
+            await asyncio.sleep(0)
+        assert len(server.goes[CROWD - 1]) == ENOUGH + 2
+
+
+async def test_whoever_shared_a_go_with_a_bug_is_told_when_its_server_is_cancelled() -> None:
+    server = Server()
+    served = together(server)
+    first = asyncio.create_task(served.ask(0))
+    await turns()
+    others = [asyncio.create_task(served.ask(number)) for number in (1, 13, 2)]
+    await turns()
+    server.allow(2)  # the first, and the go of three, which fails: then one by one
+    await turns()
+    assert server.goes == [[0], [1, 13, 2], [1]]
+    others[0].cancel()
+    async with asyncio.timeout(WITHIN_S):
+        outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+    assert outcomes[0] == 0
+    assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert all(isinstance(each, TemporaryFailure) for each in outcomes[2:])
